@@ -1,0 +1,60 @@
+"""For every peak its candidate proposals, their probabilities, and what was drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
+
+SCHEMA = Schema(
+    row="peak",
+    columns={
+        "label": Column("i2", "index of the class"),
+        "candidate": Column("i4", "number of a proposal of the image", nested="candidate"),
+        "probability": Column("f4", "of drawing that candidate (Eq. 1)", nested="candidate"),
+        "draw": Column("i4", "number of the proposal drawn for a visit", dims=("visit",)),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The n peaks of an image that have candidates.
+
+    label : int16 (n,), index of the class.
+    candidate : n arrays, int32, numbers of the image's proposals that contain the peak.
+    probability : n arrays, float32, of sum 1.
+    draw : int32 (n, visits), number of the proposal drawn each time training visits the image.
+    """
+
+    label: NDArray[np.int16]
+    candidate: list[NDArray[np.int32]]
+    probability: list[NDArray[np.float32]]
+    draw: NDArray[np.int32]
+
+
+class DrawWriter(RaggedWriter):
+    """Writes a store of draws."""
+
+    def __init__(self, path: Path, classes: tuple[str, ...], parameters: Mapping[str, Any]) -> None:
+        attributes = {"stage": "sampler", "classes": classes, "parameters": parameters}
+        super().__init__(path, SCHEMA, attributes)
+
+    def add(self, image_id: str, height: int, width: int, draws: Draws) -> None:
+        """Add an image and its draws."""
+        self.append(image_id, height, width, vars(draws))
+
+
+class DrawStore(RaggedStore):
+    """A store of draws, opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, SCHEMA)
+
+    def draws(self, image_id: str) -> Draws:
+        """The draws of an image."""
+        return Draws(**self.read(image_id))

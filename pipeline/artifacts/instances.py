@@ -1,0 +1,68 @@
+"""Instances with scores: what predictions, refinement and evaluation pass on, by any method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import masks
+from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
+from pipeline.masks import Rle
+
+SCHEMA = Schema(
+    row="instance",
+    columns={
+        "mask": Column("u1", "COCO run-length code, compressed", nested="mask_byte"),
+        "label": Column("i2", "index of the class"),
+        "score": Column("f4", "confidence, 0 to 1, descending within an image"),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The n instances of an image.
+
+    masks : n masks at the image's size.
+    label : int16 (n,), index of the class.
+    score : float32 (n,), confidence.
+    """
+
+    masks: list[Rle]
+    label: NDArray[np.int16]
+    score: NDArray[np.float32]
+
+
+class InstanceWriter(RaggedWriter):
+    """Writes a store of instances; `stage` is the one that makes them."""
+
+    def __init__(
+        self, path: Path, stage: str, classes: tuple[str, ...], parameters: Mapping[str, Any]
+    ) -> None:
+        attributes = {"stage": stage, "classes": classes, "parameters": parameters}
+        super().__init__(path, SCHEMA, attributes)
+
+    def add(self, image_id: str, height: int, width: int, instances: Instances) -> None:
+        """Add an image and its instances."""
+        values = {
+            "mask": masks.to_counts(instances.masks),
+            "label": instances.label,
+            "score": instances.score,
+        }
+        self.append(image_id, height, width, values)
+
+
+class InstanceStore(RaggedStore):
+    """A store of instances, opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, SCHEMA)
+
+    def instances(self, image_id: str) -> Instances:
+        """The instances of an image."""
+        values = self.read(image_id)
+        rles = masks.from_counts(values["mask"], *self.size(image_id))
+        return Instances(rles, values["label"], values["score"])

@@ -1,0 +1,272 @@
+"""Tables with a varying number of rows an image, as zarr: what every per-image stage writes.
+
+A store is a folder of parts, `part_00000` and so on, each a zarr group of `IMAGES_A_PART`
+images that one process wrote. In a part, `X_offset[i] : X_offset[i + 1]` are the rows of
+dimension X that belong to item i of its parent dimension. Parts of a fixed length make the
+bytes independent of how many workers computed them; few and large files keep DVC fast; one
+shard a column and one writer a shard is what zarr needs to be safe.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+IMAGES_A_PART = 256
+SCHEMA_VERSION = 1
+_CHUNK_BYTES = 2**18
+_UNFINISHED = "unfinished"
+
+Values = Mapping[str, Any]  # column -> array of its rows, or a sequence of arrays if nested
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a part.
+
+    `dims` names the dimensions after the row's own. A column with `nested` set holds a
+    varying number of values a row, stored end to end along a dimension of that name.
+    """
+
+    dtype: str
+    meaning: str
+    dims: tuple[str, ...] = ()
+    nested: str | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a kind of store holds: the name of its rows and its columns."""
+
+    row: str
+    columns: Mapping[str, Column]
+
+
+class RaggedWriter:
+    """Writes a store image by image, in order, or goes on with one that was left unfinished.
+
+    `finished` is the number of images that an earlier, interrupted writer left there whole;
+    `close` writes what is left.
+    """
+
+    def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any]) -> None:
+        self._path = path
+        self._schema = schema
+        shutil.rmtree(path / _UNFINISHED, ignore_errors=True)
+        self._group = zarr.open_group(
+            path,
+            mode="a",
+            zarr_format=3,
+            attributes={"schema_version": SCHEMA_VERSION, **attributes},
+        )
+        self._parts = sum(1 for _ in self._group.group_keys())
+        self.finished = self._parts * IMAGES_A_PART
+        self._images: list[tuple[str, int, int]] = []
+        self._values: list[Values] = []
+
+    def append(self, image_id: str, height: int, width: int, values: Values) -> None:
+        """Add an image (its id, and its size in pixels) and its rows."""
+        self._images.append((image_id, height, width))
+        self._values.append(values)
+        if len(self._images) == IMAGES_A_PART:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the images of the last, shorter part."""
+        if self._images:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+
+    def _flush(self) -> None:
+        ids, heights, widths = zip(*self._images, strict=True)
+        part = self._group.create_group(
+            _UNFINISHED,
+            attributes={"image_id": ids, "height": heights, "width": widths},
+        )
+        row = self._schema.row
+        counts = [_row_count(self._schema, values) for values in self._values]
+        _write(part, f"{row}_offset", _offsets(counts), ("image_edge",), f"first {row} of an image")
+        for name, column in self._schema.columns.items():
+            self._write_column(part, name, column)
+        # Under its own name a part is whole, whenever the process may be killed.
+        (self._path / _UNFINISHED).rename(self._path / f"part_{self._parts:05d}")
+        self._parts += 1
+        self._images, self._values = [], []
+
+    def _write_column(self, part: zarr.Group, name: str, column: Column) -> None:
+        row = self._schema.row
+        of_images = [values[name] for values in self._values]
+        if column.nested is None:
+            rows = np.concatenate([np.asarray(array, column.dtype) for array in of_images])
+            _write(part, name, rows, (row, *column.dims), column.meaning)
+            return
+        arrays = [np.asarray(array, column.dtype) for image in of_images for array in image]
+        end_to_end = np.concatenate([np.empty(0, column.dtype), *arrays])
+        _write(part, name, end_to_end, (column.nested, *column.dims), column.meaning)
+        if f"{column.nested}_offset" not in part:
+            offsets = _offsets([len(array) for array in arrays])
+            meaning = f"first {column.nested} of a {row}"
+            _write(part, f"{column.nested}_offset", offsets, (f"{row}_edge",), meaning)
+
+
+class RaggedStore:
+    """A store opened for reading, image by image, in the order it was written.
+
+    Raises
+    ------
+    InputError
+        On opening what is not a store of this schema version.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self._schema = schema
+        self._cached: tuple[int, dict[str, NDArray[Any]]] | None = None
+        try:
+            self._group = zarr.open_group(path, mode="r")
+        except FileNotFoundError:
+            raise InputError(
+                f"{path}: no such store; the stage that writes it has not run"
+            ) from None
+        version = self._group.attrs.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the store: what made it, with which parameters."""
+        return dict(self._group.attrs)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        parts = sorted(name for name in self._group.group_keys())
+        return {
+            str(image): (number, position)
+            for number, name in enumerate(parts)
+            for position, image in enumerate(self._part_ids(name))
+        }
+
+    def _part_ids(self, name: str) -> Sequence[str]:
+        ids: Any = self._group[name].attrs["image_id"]
+        return [str(image) for image in ids]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._places
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the image, in pixels."""
+        number, position = self._place(image_id)
+        attributes: Any = self._part(number).attrs
+        return int(attributes["height"][position]), int(attributes["width"][position])
+
+    def read(self, image_id: str) -> dict[str, Any]:
+        """The rows of one image: column -> array, or a list of arrays where nested.
+
+        Raises
+        ------
+        InputError
+            If the store holds no such image.
+        """
+        number, position = self._place(image_id)
+        offsets = self._offsets_of(number)
+        first, last = offsets[f"{self._schema.row}_offset"][position : position + 2]
+        part = self._part(number)
+        return {
+            name: self._read_column(part, name, column, offsets, int(first), int(last))
+            for name, column in self._schema.columns.items()
+        }
+
+    def _read_column(
+        self,
+        part: zarr.Group,
+        name: str,
+        column: Column,
+        offsets: Mapping[str, NDArray[Any]],
+        first: int,
+        last: int,
+    ) -> Any:
+        array: Any = part[name]
+        if column.nested is None:
+            return array[first:last]
+        edges = offsets[f"{column.nested}_offset"][first : last + 1]
+        values = array[edges[0] : edges[-1]]
+        return [values[a - edges[0] : b - edges[0]] for a, b in zip(edges, edges[1:], strict=False)]
+
+    def _place(self, image_id: str) -> tuple[int, int]:
+        if image_id not in self._places:
+            raise InputError(f"{self.path}: holds no image {image_id}")
+        return self._places[image_id]
+
+    def _part(self, number: int) -> zarr.Group:
+        part = self._group[f"part_{number:05d}"]
+        assert isinstance(part, zarr.Group)
+        return part
+
+    def _offsets_of(self, number: int) -> dict[str, NDArray[Any]]:
+        """All offsets of a part; those of the last part read are kept."""
+        if self._cached is None or self._cached[0] != number:
+            arrays = dict(self._part(number).arrays())
+            offsets: dict[str, Any] = {
+                name: array[:] for name, array in arrays.items() if name.endswith("_offset")
+            }
+            self._cached = (number, offsets)
+        return self._cached[1]
+
+
+def _row_count(schema: Schema, values: Values) -> int:
+    counts = {name: len(values[name]) for name in schema.columns}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"columns of different lengths: {counts}")
+    return next(iter(counts.values()))
+
+
+def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+def _write(
+    part: zarr.Group, name: str, data: NDArray[Any], dims: tuple[str, ...], meaning: str
+) -> None:
+    row_bytes = data.dtype.itemsize * int(np.prod(data.shape[1:]))
+    rows_a_chunk = max(1, min(_CHUNK_BYTES // max(row_bytes, 1), len(data)))
+    chunks = (rows_a_chunk, *data.shape[1:])
+    # The whole column is one file: its shard is as many chunks as it takes.
+    shard_rows = max(1, -(-len(data) // rows_a_chunk)) * rows_a_chunk
+    array = part.create_array(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        shards={"shape": (shard_rows, *data.shape[1:]), "index_location": "start"},
+        compressors=zarr.codecs.ZstdCodec(level=5),
+        dimension_names=dims,
+        attributes={"meaning": meaning},
+    )
+    if data.size:
+        array[...] = data

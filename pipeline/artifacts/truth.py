@@ -1,0 +1,60 @@
+"""True instance masks, behind the door that only evaluation opens."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.artifacts import files
+from pipeline.masks import Rle
+
+
+class TrueInstance(BaseModel):
+    """One object: its class (index) and its mask (COCO run-length code, ascii counts)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: int
+    counts: str
+
+
+class TrueImage(BaseModel):
+    """The objects of an image, and the pixels that belong to none for certain (void)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    height: int
+    width: int
+    instances: tuple[TrueInstance, ...]
+    void: str
+
+    def masks(self) -> list[Rle]:
+        """The instances' masks."""
+        return [self._rle(instance.counts) for instance in self.instances]
+
+    def void_mask(self) -> Rle:
+        """The mask of the void pixels."""
+        return self._rle(self.void)
+
+    def _rle(self, counts: str) -> Rle:
+        return {"size": [self.height, self.width], "counts": counts.encode()}
+
+
+class Truth(BaseModel):
+    """The images of a split that have true masks, which may be none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    classes: tuple[str, ...]
+    images: tuple[TrueImage, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Truth":
+        """Read `path`, or raise InputError."""
+        return files.read_model(cls, path)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        content: dict[str, Any] = self.model_dump()
+        files.write_json(path, content)

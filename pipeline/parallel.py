@@ -1,0 +1,54 @@
+"""A map over images by local processes, in order, with a bounded number under way."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import torch
+
+from pipeline import runtime
+from pipeline.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Yield `function(item)` for every item, in the order of the items.
+
+    Every worker computes with one thread, so that a result does not depend on their number;
+    at most four items a worker are under way, so that neither does the memory.
+
+    Raises
+    ------
+    InputError
+        If a worker was killed from outside, as a system short of memory does.
+    """
+    # A forked child would share torch's thread pools and CUDA context with its parent.
+    context = multiprocessing.get_context("spawn")
+    under_way: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+        try:
+            for item in items:
+                under_way.append(pool.submit(function, item))
+                if len(under_way) >= 4 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process was killed, most likely for want of memory; "
+                "try again with fewer: WISE_WORKERS=1"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    runtime.keep_freed_memory()
+    torch.set_num_threads(1)

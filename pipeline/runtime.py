@@ -1,0 +1,75 @@
+"""What the machine decides and no result depends on: device, workers, memory, random states."""
+
+import ctypes
+import os
+import random
+import sys
+
+import numpy as np
+import torch
+
+from pipeline.errors import InputError
+
+# glibc's names for what mallopt changes (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for the next step of the same shapes.
+
+    By default it hands every large tensor back to the kernel and asks for it again, which
+    costs a training step on a CPU more than its arithmetic.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library than glibc
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def device() -> torch.device:
+    """The device that `WISE_DEVICE` asks for: `cpu`, `cuda`, or `auto` (the default).
+
+    Raises
+    ------
+    InputError
+        For another value, or for `cuda` where torch sees no GPU.
+    """
+    wanted = os.environ.get("WISE_DEVICE", "auto")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InputError(f"WISE_DEVICE={wanted}: allowed are auto, cpu and cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("WISE_DEVICE=cuda: torch sees no GPU here; unset it, or set it to cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def workers() -> int:
+    """Processes beside the main one: `WISE_WORKERS`, by default one a CPU core.
+
+    Raises
+    ------
+    InputError
+        If it is set to something else than a whole number of at least 1.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = os.environ.get("WISE_WORKERS", str(available or 1))
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise InputError(f"WISE_WORKERS={wanted}: a whole number of at least 1 is needed")
+    return int(wanted)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, and ask torch for determinism.
+
+    On a CPU the same seed then gives the same bytes; on a GPU torch only warns about the
+    operations that have no deterministic kernel.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
