@@ -41,3 +41,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: not an image that can be read") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: broken image ({error})") from None
+
+
+def warp(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize an image (h, w, 3) to (side, side, 3), whatever its proportions."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))

@@ -70,6 +70,6 @@ def seed_everything(seed: int) -> None:
     operations that have no deterministic kernel.
     """
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what a library may draw from)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -159,7 +159,7 @@ def _train_epoch(
             terms = dict(loss(to_device(batch, device)))
         terms["loss"] = torch.stack(list(terms.values())).sum()
         run.optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
         if clip:
             torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
         run.optimiser.step()
@@ -190,7 +190,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
 def _optimiser(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Two groups: what is under `backbone` in the network, and everything else."""
     learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "params": [p for n, p in learning if n.startswith("backbone.")],
             "lr": schedule.rate * schedule.backbone_factor,
@@ -260,4 +260,4 @@ def _start_loader(_: int) -> None:
 def _log(live: dvclive.Live, means: Mapping[str, float]) -> None:
     for name, value in means.items():
         live.log_metric(name, value, timestamp=False)
-    live.next_step()
+    live.next_step()  # type: ignore[no-untyped-call]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
 
 SCHEMA = Schema(
@@ -35,6 +37,21 @@ class Draws:
     candidate: list[NDArray[np.int32]]
     probability: list[NDArray[np.float32]]
     draw: NDArray[np.int32]
+
+    def instances(self, proposals: Proposals, visit: int) -> Instances:
+        """Give the pseudo masks of a visit, with their objectness as scores.
+
+        Peaks of one class that drew the same proposal are one instance.
+        """
+        pairs = np.stack([self.label, self.draw[:, visit]], 1)
+        label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
+        best_first = np.argsort(-proposals.score[number], kind="stable")
+        label, number = label[best_first], number[best_first]
+        return Instances(
+            masks=[proposals.masks[k] for k in number],
+            label=label.astype(np.int16),
+            score=proposals.score[number],
+        )
 
 
 class DrawWriter(RaggedWriter):

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,8 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ShardingCodecIndexLocation, ZstdCodec
+from zarr.core.array import ShardsConfigParam
 
 from pipeline.errors import InputError
 
@@ -216,7 +219,7 @@ class RaggedStore:
             return array[first:last]
         edges = offsets[f"{column.nested}_offset"][first : last + 1]
         values = array[edges[0] : edges[-1]]
-        return [values[a - edges[0] : b - edges[0]] for a, b in zip(edges, edges[1:], strict=False)]
+        return [values[a - edges[0] : b - edges[0]] for a, b in pairwise(edges)]
 
     def _place(self, image_id: str) -> tuple[int, int]:
         if image_id not in self._places:
@@ -263,8 +266,10 @@ def _write(
         shape=data.shape,
         dtype=data.dtype,
         chunks=chunks,
-        shards={"shape": (shard_rows, *data.shape[1:]), "index_location": "start"},
-        compressors=zarr.codecs.ZstdCodec(level=5),
+        shards=ShardsConfigParam(
+            shape=(shard_rows, *data.shape[1:]), index_location=ShardingCodecIndexLocation.start
+        ),
+        compressors=ZstdCodec(level=5),
         dimension_names=dims,
         attributes={"meaning": meaning},
     )

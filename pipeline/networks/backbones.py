@@ -40,10 +40,11 @@ class Backbone(nn.Module):
         if missing:
             raise InputError(f"backbone {name}: no features at stride {missing[0]}; {reductions}")
         self._levels = [reductions.index(stride) for stride in strides]
+        _drop_after(self.trunk, self._levels[-1])
         channels = self.trunk.feature_info.channels()
         self.channels = [int(channels[level]) for level in self._levels]
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """From images (n, 3, h, w) in 0..1 to maps (n, c_i, h / stride_i, w / stride_i)."""
@@ -52,7 +53,14 @@ class Backbone(nn.Module):
 
     def freeze_batch_norm(self) -> None:
         """Fix statistics and scales, for batches too small or too unlike ImageNet's."""
-        self.trunk = timm.layers.freeze_batch_norm_2d(self.trunk)
+        self.trunk = timm.layers.freeze_batch_norm_2d(self.trunk)  # type: ignore[no-untyped-call]
+
+
+def _drop_after(trunk: Any, level: int) -> None:
+    """Drop the blocks behind the last map that is wanted: timm's EfficientNets compute them all."""
+    container, _, block = trunk.feature_info.module_name(level).partition(".")
+    if container == "blocks":
+        del trunk.blocks[int(block) + 1 :]
 
 
 def _create(name: str, weights: str) -> tuple[Any, list[float], list[float]]:
@@ -71,8 +79,8 @@ def _create(name: str, weights: str) -> tuple[Any, list[float], list[float]]:
         return trunk, [127 / 255] * 3, [128 / 255] * 3
     if weights not in ("hub", "none"):
         _load(trunk, _read(Path(weights)), name, weights)
-    config = timm.get_pretrained_cfg(name)
-    return trunk, list(config.mean), list(config.std)
+    config: Any = trunk.pretrained_cfg
+    return trunk, list(config["mean"]), list(config["std"])
 
 
 def _packaged(name: str) -> dict[str, Tensor]:

@@ -1,0 +1,26 @@
+# make repro: the environment, then the whole pipeline. make test: the environment, then the tests.
+PYTHON ?= python3.11
+ENVIRONMENT := .venv
+BIN := $(ENVIRONMENT)/bin
+READY := $(ENVIRONMENT)/.ready
+
+.PHONY: environment repro test lint
+
+environment: $(READY)
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+repro: $(READY)
+	. $(BIN)/activate && dvc repro
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy

@@ -1,0 +1,163 @@
+"""Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
+from torch import Tensor
+from torchvision.transforms.v2 import functional as augment
+
+from pipeline import masks
+from pipeline.artifacts.draws import Draws, DrawStore
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.errors import InputError
+from pipeline.masks import Rle
+from pipeline.networks.mask_rcnn import DIVISOR, Architecture, MaskRcnn
+from pipeline.parameters import Parameters
+from pipeline.training import Loss, Schedule, Visit
+
+LEAST_SIDE = 2
+# About what every backbone's normalisation makes 0 of.
+_PADDING = 127
+
+
+class MaskRcnnParameters(Parameters):
+    """How the detector is built and trained."""
+
+    architecture: Architecture
+    weights: str = Field(description="of the backbone: package, hub, none, or a file")
+    flip: float = Field(ge=0, le=1, description="share of the visits that see the mirror image")
+    jitter: float = Field(
+        ge=0, lt=1, description="brightness, contrast and saturation times 1 - jitter to 1 + jitter"
+    )
+    schedule: Schedule
+    seed: NonNegativeInt
+
+
+class PseudoMasks:
+    """Photographs at the detector's size, with the proposals drawn for the visit.
+
+    `skipped` is the number of photographs without a draw, which are not trained on.
+
+    Raises
+    ------
+    InputError
+        If there is no draw at all, or none for some epoch of the schedule.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        draws: DrawStore,
+        proposals: ProposalStore,
+        parameters: MaskRcnnParameters,
+    ) -> None:
+        self._split, self._proposals, self._parameters = split, proposals, parameters
+        of_all = [(photograph, draws.draws(photograph.id)) for photograph in split.photographs]
+        self._drawn = [(photograph, drawn) for photograph, drawn in of_all if len(drawn.label)]
+        self.skipped = len(of_all) - len(self._drawn)
+        if not self._drawn:
+            raise InputError(f"{draws.path}: no image has a draw: there is nothing to learn")
+        _check_visits(draws, self._drawn[0][1].draw.shape[1], parameters.schedule.epochs)
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the image, uint8 (3, h, w), and its target: see `MaskRcnn.losses`."""
+        photograph, draws = self._drawn[visit.item]
+        drawn = drawn_for(draws, self._proposals.proposals(photograph.id).masks, visit.epoch)
+        decoded = masks.decode(drawn.masks, photograph.height, photograph.width)
+        size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
+        image = to_size(self._split.image(photograph), size)
+        shapes = F.interpolate(
+            torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
+        )[0]
+        rng = visit.generator(self._parameters.seed)
+        if rng.random() < self._parameters.flip:
+            image, shapes = image.flip(2), shapes.flip(2)
+        image = _jitter(image, self._parameters.jitter, rng)
+        return image, target(shapes, drawn.label)
+
+    def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
+        """Pad the images to one size."""
+        images, targets = zip(*samples, strict=True)
+        return {**pad(images), "targets": targets}
+
+
+def _check_visits(draws: DrawStore, visits: int, epochs: int) -> None:
+    if visits < epochs:
+        raise InputError(
+            f"{draws.path}: draws for {visits} visits of an image, and schedule.epochs = {epochs}; "
+            f"allowed are at most {visits} epochs, or more sampler.visits"
+        )
+
+
+def drawn_for(draws: Draws, proposals: Sequence[Rle], visit: int) -> Instances:
+    """Give the masks and labels drawn for a visit; what was drawn twice counts once."""
+    pairs = np.unique(np.stack([draws.label, draws.draw[:, visit]], 1), axis=0)
+    drawn = [proposals[number] for number in pairs[:, 1]]
+    return Instances(drawn, pairs[:, 0].astype(np.int16), np.ones(len(drawn), np.float32))
+
+
+def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
+    """Scale a photograph so that its short side is `min_side` or its long side `max_side`."""
+    scale = min(
+        architecture.min_side / min(height, width), architecture.max_side / max(height, width)
+    )
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Resize a photograph (h, w, 3) to uint8 (3, *size)."""
+    resized: Tensor = augment.resize(torch.from_numpy(image.transpose(2, 0, 1).copy()), list(size))
+    return resized
+
+
+def pad(images: Sequence[Tensor]) -> dict[str, Any]:
+    """Lay images, uint8 (3, h, w), into one of the largest size: `images` and their `sizes`."""
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    height, width = (math.ceil(max(sides) / DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
+    padded = torch.full((len(images), 3, height, width), _PADDING, dtype=torch.uint8)
+    for place, image in zip(padded, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return {"images": padded, "sizes": sizes}
+
+
+def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
+    """Make the target of masks, uint8 (n, h, w), of the classes `label`.
+
+    A mask less than 2 pixels wide or high has no box to learn and is dropped.
+    """
+    x, y, width, height = masks.boxes(masks.encode(shapes.numpy().astype(bool))).T
+    kept = np.flatnonzero((width >= LEAST_SIDE) & (height >= LEAST_SIDE))
+    corners = np.stack([x, y, x + width, y + height], 1)[kept]
+    return {
+        "boxes": torch.from_numpy(corners.astype(np.float32)),
+        "labels": torch.from_numpy(label[kept].astype(np.int64) + 1),
+        "masks": shapes[kept],
+    }
+
+
+def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    image = augment.adjust_brightness(image, brightness)
+    image = augment.adjust_contrast(image, contrast)
+    image = augment.adjust_saturation(image, saturation)
+    return image
+
+
+def mask_rcnn_loss(network: MaskRcnn) -> Loss:
+    """Make the sum of Mask R-CNN's five losses (He et al., 3)."""
+
+    def loss(batch: dict[str, Any]) -> dict[str, Tensor]:
+        return network.losses(batch["images"] / 255, batch["sizes"], batch["targets"])
+
+    return loss

@@ -1,0 +1,79 @@
+"""Peaks of a photograph's own classes, where they lie in it, and what responds to them."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from pipeline import runtime
+from pipeline.artifacts.peaks import Peaks
+from pipeline.images import read_image, warp
+from pipeline.networks.prm import Prm, find_peaks
+from pipeline.parameters import Parameters
+from pipeline.response import peak_responses
+
+
+class PeaksParameters(Parameters):
+    """Which peaks count, and how finely their response maps are kept."""
+
+    minimum: float = Field(ge=0, le=1, description="least height, in parts of the map's highest")
+    response_stride: int = Field(ge=1, description="pixels of the input a cell of a response map")
+
+
+class TaggedPhotograph(NamedTuple):
+    """A photograph's file and the indices of its tags."""
+
+    file: Path
+    labels: list[int]
+
+
+def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhotograph) -> Peaks:
+    """Find the peaks of a photograph's tagged classes with the classifier in a weights file."""
+    network = _network(weights)
+    return locate(network, read_image(photograph.file), photograph.labels, parameters)
+
+
+def locate(
+    network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
+) -> Peaks:
+    """Find the peaks of the given classes in an image (h, w, 3)."""
+    side = network.description.side
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(warp(image, side).copy()).to(device).permute(2, 0, 1)[None] / 255
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        maps = network(pixels)
+    peaks = _select(maps, labels, parameters.minimum)
+    responses = peak_responses(network, pixels, peaks, parameters.response_stride)
+    label, row, column = peaks.cpu().numpy().T
+    rows, columns = maps.shape[-2:]
+    return Peaks(
+        label=label.astype(np.int16),
+        y=((row + 0.5) * image.shape[0] / rows).astype(np.int32),
+        x=((column + 0.5) * image.shape[1] / columns).astype(np.int32),
+        value=maps[0, label, row, column].cpu().numpy(),
+        response=responses.cpu().numpy(),
+    )
+
+
+def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
+    """Peaks (n, 3) of the given classes, not lower than a part of their map's highest.
+
+    Where even the highest is below 0, it alone counts: the tag says that the class is there.
+    """
+    highest = maps.amax((2, 3), keepdim=True)
+    least = torch.where(highest > 0, minimum * highest, highest)
+    chosen = torch.zeros_like(maps, dtype=torch.bool)
+    chosen[:, labels] = True
+    return (find_peaks(maps) & (maps >= least) & chosen)[0].nonzero()
+
+
+@lru_cache(maxsize=1)
+def _network(weights: Path) -> Prm:
+    network = Prm.load(weights).to(runtime.device())
+    return network.to(memory_format=torch.channels_last)

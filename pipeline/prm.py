@@ -1,0 +1,68 @@
+"""Training the classifier that shows peaks, from tags alone (WISE 3.1; PRM 3.1)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeInt
+from torch import Tensor
+
+from pipeline.artifacts.split import Split
+from pipeline.errors import InputError
+from pipeline.images import warp
+from pipeline.networks.prm import STRIDE, Prm, peak_scores
+from pipeline.parameters import Parameters
+from pipeline.training import Loss, Schedule, Visit
+
+
+class PrmParameters(Parameters):
+    """How the classifier is built and trained."""
+
+    backbone: str = Field(description="a timm model")
+    weights: str = Field(description="its ImageNet weights: package, hub, none, or a file")
+    side: int = Field(ge=STRIDE, multiple_of=STRIDE, description="pixels; images are warped")
+    upsample: int = Field(ge=1, description="magnification of the maps before peaks are sought")
+    peak_gradient: Literal["mean", "sum"] = Field(
+        description="mean: the paper's; sum: the released code's"
+    )
+    schedule: Schedule
+    seed: NonNegativeInt
+
+
+class TaggedImages:
+    """Warped, randomly flipped images and their tags as 0/1 vectors."""
+
+    def __init__(self, split: Split, side: int, seed: int) -> None:
+        if not any(photograph.tags for photograph in split.photographs):
+            raise InputError("no photograph has a tag: there is nothing to learn")
+        self._split, self._side, self._seed = split, side, seed
+
+    def __len__(self) -> int:
+        return len(self._split.photographs)
+
+    def __getitem__(self, visit: Visit) -> tuple[Tensor, Tensor]:
+        """Give the image, uint8 (3, side, side), and the tags, float32 (C,)."""
+        photograph = self._split.photographs[visit.item]
+        pixels = warp(self._split.image(photograph), self._side)
+        if visit.generator(self._seed).random() < 0.5:
+            pixels = pixels[:, ::-1]
+        tags = torch.zeros(len(self._split.classes))
+        tags[self._split.labels(photograph)] = 1
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tags
+
+    def collate(self, samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Stack images and tags."""
+        images, tags = zip(*samples, strict=True)
+        return torch.stack(images), torch.stack(tags)
+
+
+def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:
+    """Make the multilabel soft margin loss of the peak scores (PRM 3.1)."""
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Tensor]:
+        images, tags = batch
+        scores = peak_scores(network(images / 255), peak_gradient)
+        return {"soft_margin": F.multilabel_soft_margin_loss(scores, tags)}
+
+    return loss

@@ -1,0 +1,110 @@
+"""Replacing every peak by a proposal, drawn in proportion to its objectness (WISE, Eq. 1)."""
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from pipeline import masks
+from pipeline.artifacts.draws import Draws
+from pipeline.artifacts.peaks import Peaks, PeakStore
+from pipeline.artifacts.proposals import Proposals, ProposalStore
+from pipeline.parameters import Parameters
+
+
+class SamplerParameters(Parameters):
+    """How sharply the draw follows objectness, and its seed."""
+
+    temperature: float = Field(
+        description="1: Eq. 1; towards 0: the most object-like; large: uniform"
+    )
+    visits: PositiveInt = Field(description="draws a peak: one for every epoch of training")
+    seed: NonNegativeInt
+
+    @field_validator("temperature")
+    @classmethod
+    def _positive(cls, temperature: float) -> float:
+        if temperature <= 0:
+            raise ValueError(
+                "must be above 0; for the most object-like proposal (argmax) give 1e-6"
+            )
+        return temperature
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws for the images of a peak store from those of a proposal store."""
+
+    peaks: Path
+    proposals: Path
+    parameters: SamplerParameters
+
+    def __call__(self, image_id: str) -> Draws:
+        """Make the draws of one image, for every visit that training will pay it."""
+        # An image's own generator: others, and their number and order, do not change its draws.
+        rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
+        peaks = _peak_store(self.peaks).peaks(image_id)
+        proposals = _proposal_store(self.proposals).proposals(image_id)
+        return draw(peaks, proposals, self.parameters.temperature, self.parameters.visits, rng)
+
+
+@lru_cache(maxsize=1)
+def _peak_store(path: Path) -> PeakStore:
+    return PeakStore(path)
+
+
+@lru_cache(maxsize=1)
+def _proposal_store(path: Path) -> ProposalStore:
+    return ProposalStore(path)
+
+
+def draw(
+    peaks: Peaks,
+    proposals: Proposals,
+    temperature: float,
+    visits: int,
+    rng: np.random.Generator,
+) -> Draws:
+    """Draw a proposal for every peak and visit; peaks in no proposal are left out.
+
+    The first visits' draws do not depend on how many visits follow.
+    """
+    inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
+    hit = np.flatnonzero(inside.any(0))
+    candidate = [np.flatnonzero(inside[:, peak]).astype(np.int32) for peak in hit]
+    probability = [probabilities(proposals.score[numbers], temperature) for numbers in candidate]
+    uniform = rng.random((visits, len(peaks.label)))[:, hit]
+    drawn = [
+        numbers[pick(chances, uniform[:, peak])]
+        for peak, (numbers, chances) in enumerate(zip(candidate, probability, strict=True))
+    ]
+    return Draws(
+        label=peaks.label[hit],
+        candidate=candidate,
+        probability=[chances.astype(np.float32) for chances in probability],
+        draw=np.array(drawn, np.int32).reshape(len(hit), visits),
+    )
+
+
+def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Give the probability of each candidate, proportional to objectness ** (1 / temperature).
+
+    Temperature 1 is Eq. 1. Where no candidate has any objectness all are as likely.
+    """
+    with np.errstate(divide="ignore"):
+        logits = np.log(objectness.astype(np.float64)) / temperature
+    if not np.isfinite(logits.max()):
+        return np.full(len(objectness), 1 / len(objectness))
+    # Relative to the highest, no power overflows however low the temperature.
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+def pick(chances: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Turn numbers from [0, 1) into positions drawn with the given probabilities."""
+    edges = np.cumsum(chances)
+    return np.asarray(np.searchsorted(edges, uniform * edges[-1], side="right"), np.intp)

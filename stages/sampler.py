@@ -1,0 +1,46 @@
+"""Draw a proposal for every peak, once for every visit that training will pay an image."""
+
+from pipeline import runtime
+from pipeline.artifacts.coco import CocoAnnotations
+from pipeline.artifacts.draws import DrawStore, DrawWriter
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.split import Split
+from pipeline.parallel import ordered_map
+from pipeline.progress import track
+from pipeline.sampler import Sampler, SamplerParameters
+from stages import SHELF, read_parameters, run, scratch, shelve
+
+
+def main() -> None:
+    """Read data/peaks/train and data/proposals/train, write data/sampler."""
+    parameters = read_parameters(SamplerParameters, "sampler")
+    split = Split.read(SHELF / "dataset" / "train.json")
+    place = SHELF / "proposals" / "train"
+    sampler = Sampler(SHELF / "peaks" / "train", place, parameters)
+    with scratch("sampler") as unfinished:
+        with DrawWriter(unfinished / "train", split.classes, parameters.model_dump()) as store:
+            photographs = split.photographs[store.finished :]
+            drawn = ordered_map(sampler, (p.id for p in photographs), runtime.workers())
+            shown = track(drawn, len(photographs), "sampler")
+            for photograph, draws in zip(photographs, shown, strict=True):
+                store.add(photograph.id, photograph.height, photograph.width, draws)
+        pseudo_masks = first_visit(split, DrawStore(unfinished / "train"), ProposalStore(place))
+        pseudo_masks.write(unfinished / "pseudo_masks.json")
+        shelve(unfinished / "train", SHELF / "sampler" / "train")
+        shelve(unfinished / "pseudo_masks.json", SHELF / "sampler" / "pseudo_masks.json")
+    images = len(split.photographs)
+    print(f"sampler: {len(pseudo_masks)} pseudo masks on a first visit to {images} images")
+
+
+def first_visit(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:
+    """Collect the pseudo masks of the first visit to every image."""
+    pseudo_masks = CocoAnnotations(split)
+    for photograph in split.photographs:
+        image_draws = draws.draws(photograph.id)
+        instances = image_draws.instances(proposals.proposals(photograph.id), visit=0)
+        pseudo_masks.add(photograph, instances.masks, instances.label)
+    return pseudo_masks
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,50 @@
+"""Run-length codes against plain arrays."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline import masks
+
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12))
+MASKS = SHAPES.flatmap(lambda shape: arrays(bool, shape))
+SHORT = settings(max_examples=50, deadline=None)
+
+
+@SHORT
+@given(MASKS)
+def test_codes_keep_every_pixel(stack):
+    rles = masks.encode(stack)
+    np.testing.assert_array_equal(masks.decode(rles, *stack.shape[1:]), stack)
+    assert masks.from_counts(masks.to_counts(rles), *stack.shape[1:]) == rles
+    np.testing.assert_array_equal(masks.area(rles), stack.sum((1, 2)))
+
+
+@SHORT
+@given(MASKS, st.integers(0, 2**32 - 1))
+def test_contains_is_the_pixel(stack, seed):
+    _, height, width = stack.shape
+    rng = np.random.default_rng(seed)
+    points = np.stack([rng.integers(0, height, 5), rng.integers(0, width, 5)], 1)
+    np.testing.assert_array_equal(
+        masks.contains(masks.encode(stack), points), stack[:, points[:, 0], points[:, 1]]
+    )
+
+
+@SHORT
+@given(MASKS)
+def test_jaccard_is_intersection_over_union(stack):
+    rles = masks.encode(stack)
+    for i, first in enumerate(stack):
+        for j, second in enumerate(stack):
+            union = (first | second).sum()
+            expected = (first & second).sum() / union if union else 0
+            np.testing.assert_allclose(masks.jaccard(rles, rles)[i, j], expected)
+
+
+def test_no_masks():
+    assert masks.jaccard([], []).shape == (0, 0)
+    assert masks.contains([], np.zeros((3, 2), int)).shape == (0, 3)
+    assert masks.area([]).shape == (0,)
+    assert masks.boxes([]).shape == (0, 4)

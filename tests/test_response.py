@@ -1,0 +1,124 @@
+"""Peak back-propagation against its definition."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.networks.prm import Prm, PrmDescription
+from pipeline.response import peak_backpropagation, peak_responses
+
+
+def two_layers():
+    """A 2x2 convolution with a ReLU over a 3x3 image, then 1x1 to one class."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 1, 2, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False)
+    )
+    network[0].weight.data = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]]]])
+    network[2].weight.data = torch.tensor([[[[2.0]]]])
+    return network
+
+
+def test_two_layers_worked_by_hand():
+    image = torch.tensor([[[[2.0, 1.0, 5.0], [4.0, 1.0, 2.0], [3.0, 6.0, 1.0]]]])
+    # First layer, cell (0, 0): 2 - 2 + 12 = 12; it is positive, so the ReLU passes gradients.
+    # Top: one input cell a peak, inputs [12, ...] less their minimum. The first layer gives
+    #   (0,0) 2-2+12=12  (0,1) 1-10+3=-6 -> 0  (1,0) 4-2+9=11  (1,1) 1-4+18=15
+    # minimum 0, so the cell (0, 0) hands down 12 * (1 / (2 * 12)) * 2 = 1.
+    # First layer: image less 1 is [[1, 0, 4], [3, 0, 1], [2, 5, 0]]; positive weights
+    # [[1, 0], [3, 0]]; normaliser at (0, 0): 1 * 1 + 3 * 3 = 10.
+    # Shares: (0, 0): 1 * 1 / 10 = 0.1; (1, 0): 3 * 3 / 10 = 0.9; the negative weight none.
+    expected = torch.zeros(3, 3)
+    expected[0, 0], expected[1, 0] = 0.1, 0.9
+    response = peak_responses(two_layers(), image, torch.tensor([[0, 0, 0]]), stride=1)
+    torch.testing.assert_close(response[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def definition(layers, image, top):
+    """PRM's rule, cell by cell, for convolutions without padding and ReLUs, float64."""
+    inputs = [image]
+    for layer in layers:
+        if layer == "relu":
+            inputs.append(np.maximum(inputs[-1], 0))
+            continue
+        weight, stride = layer
+        below, (_, _, k, _) = inputs[-1], weight.shape
+        side = (below.shape[1] - k) // stride + 1
+        out = np.zeros((len(weight), side, side))
+        for o, y, x in np.ndindex(out.shape):
+            window = below[:, y * stride : y * stride + k, x * stride : x * stride + k]
+            out[o, y, x] = (window * weight[o]).sum()
+        inputs.append(out)
+    above = np.zeros_like(inputs[-1])
+    above[top] = 1
+    for layer, below in zip(reversed(layers), reversed(inputs[:-1]), strict=True):
+        if layer == "relu":
+            above = above * (below > 0)
+            continue
+        weight, stride = layer
+        k = weight.shape[2]
+        shifted, positive = below - below.min(), np.maximum(weight, 0)
+        share = np.zeros_like(below)
+        for o, y, x in np.ndindex(above.shape):
+            rows, columns = slice(y * stride, y * stride + k), slice(x * stride, x * stride + k)
+            part = shifted[:, rows, columns] * positive[o]
+            share[:, rows, columns] += above[o, y, x] * part / (part.sum() + 1e-10)
+        above = share
+    return above
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_random_network_against_the_definition(stride):
+    generator = torch.Generator().manual_seed(stride)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 2, bias=False)
+    ).double()
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    image = torch.randn(1, 3, 9, 9, generator=generator, dtype=torch.float64)
+    layers = [(network[0].weight.detach().numpy(), stride), "relu"]
+    layers.append((network[2].weight.detach().numpy(), 1))
+    for peak in [(0, 1, 1), (1, 0, 2)]:
+        expected = definition(layers, image[0].numpy(), peak).sum(0).clip(0)
+        response = peak_responses(network, image, torch.tensor([peak]), stride=1)[0].numpy()
+        np.testing.assert_allclose(response, expected / expected.sum(), rtol=1e-6, atol=1e-9)
+
+
+def test_all_that_reaches_the_peak_comes_back():
+    """Without ReLUs every layer hands down all it is given: the shares of a peak sum to 1."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)).double()
+    image = torch.rand(1, 3, 9, 9, dtype=torch.float64, requires_grad=True)
+    with peak_backpropagation(network):
+        (gradient,) = torch.autograd.grad(network(image)[0, 1, 2, 2], image)
+    assert gradient.sum().item() == pytest.approx(1, rel=1e-6)
+
+
+def test_the_network_is_as_before_afterwards():
+    network = two_layers()
+    image = torch.rand(1, 1, 3, 3, requires_grad=True)
+    before = torch.autograd.grad(network(image).sum(), image)[0]
+    peak_responses(network, image, torch.tensor([[0, 0, 0]]), stride=1)
+    torch.testing.assert_close(torch.autograd.grad(network(image).sum(), image)[0], before)
+
+
+def test_padding_and_depthwise_convolutions_of_a_real_trunk():
+    """What lies far from a peak's receptive field does not respond; the shape is the image's."""
+    description = PrmDescription(
+        backbone="tf_efficientnet_lite0", classes=("a", "b"), side=96, upsample=8
+    )
+    network = Prm(description, weights="package").eval()
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    peaks = torch.tensor([[0, 3, 3], [1, 20, 20]])
+    responses = peak_responses(network, image, peaks, stride=4)
+    assert responses.shape == (2, 24, 24)
+    torch.testing.assert_close(responses.sum((1, 2)), torch.ones(2))
+    assert (responses >= 0).all()
+    rows = torch.arange(24.0)
+    centres = (responses.sum(2) * rows).sum(1)
+    assert centres[0] < centres[1]
+
+
+def test_no_peaks_no_maps():
+    network = two_layers()
+    none = torch.zeros((0, 3), dtype=torch.int64)
+    assert peak_responses(network, torch.rand(1, 1, 3, 3), none, stride=1).shape == (0, 3, 3)

@@ -1,0 +1,95 @@
+"""Equation 1 by many draws, at both ends of the temperature, and where there is no choice."""
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from pipeline import masks
+from pipeline.artifacts.peaks import Peaks
+from pipeline.artifacts.proposals import Proposals
+from pipeline.errors import InputError
+from pipeline.sampler import SamplerParameters, draw, probabilities
+
+OBJECTNESS = np.array([0.9, 0.6, 0.3, 0.15], np.float32)
+
+
+def scene(points):
+    """Four nested squares around the centre of a 40x40 image, and peaks of class 0."""
+    squares = np.zeros((4, 40, 40), bool)
+    for number, square in enumerate(squares):
+        square[18 - 4 * number : 22 + 4 * number, 18 - 4 * number : 22 + 4 * number] = True
+    y, x = np.array(points, np.int32).T
+    count = len(points)
+    peaks = Peaks(
+        np.zeros(count, np.int16), y, x, np.ones(count, np.float32), np.zeros((count, 2, 2))
+    )
+    return peaks, Proposals(masks.encode(squares), OBJECTNESS)
+
+
+def draws(temperature, visits=20_000, points=((20, 20),), seed=0):
+    peaks, proposals = scene(points)
+    return draw(peaks, proposals, temperature, visits, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+def test_draws_follow_the_power_of_objectness(temperature):
+    counts = np.bincount(draws(temperature).draw[0], minlength=4)
+    expected = OBJECTNESS.astype(float) ** (1 / temperature)
+    assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 1e-3
+
+
+def test_the_chi_square_test_would_notice_another_temperature():
+    counts = np.bincount(draws(0.8).draw[0], minlength=4)
+    expected = OBJECTNESS.astype(float)
+    assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue < 1e-9
+
+
+def test_towards_0_the_most_object_like_and_large_is_uniform():
+    assert (draws(1e-6, 100).draw == 0).all()
+    counts = np.bincount(draws(1e6).draw[0], minlength=4)
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_only_proposals_that_contain_the_peak():
+    result = draws(1.0, 500, points=((20, 20), (12, 20), (0, 0)))
+    assert [numbers.tolist() for numbers in result.candidate] == [[0, 1, 2, 3], [2, 3]]
+    assert set(result.draw[1]) == {2, 3}
+    for chances in result.probability:
+        assert chances.sum() == pytest.approx(1)
+    assert len(result.label) == 2  # the peak in the corner is in no proposal
+
+
+def test_more_visits_leave_the_first_as_they_were():
+    np.testing.assert_array_equal(draws(1.0, 9).draw[:, :4], draws(1.0, 4).draw)
+
+
+def test_every_visit_is_a_fresh_draw():
+    assert len(set(draws(1.0, 50).draw[0])) > 1
+
+
+def test_an_image_without_proposals_or_peaks():
+    peaks, proposals = scene([(20, 20)])
+    rng = np.random.default_rng(0)
+    assert draw(peaks, Proposals([], OBJECTNESS[:0]), 1.0, 3, rng).draw.shape == (0, 3)
+    nothing = Peaks(*(values[:0] for values in vars(peaks).values()))
+    assert draw(nothing, proposals, 1.0, 3, rng).draw.shape == (0, 3)
+
+
+def test_objectness_of_0_is_never_drawn_unless_all_are():
+    assert probabilities(np.array([0.0, 0.5]), 1.0).tolist() == [0, 1]
+    assert probabilities(np.zeros(4), 1.0).tolist() == [0.25] * 4
+
+
+def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
+    peaks, proposals = scene([(20, 20), (19, 19)])
+    result = draw(peaks, proposals, 1e-6, 1, np.random.default_rng(0))
+    instances = result.instances(proposals, visit=0)
+    assert instances.masks == [proposals.masks[0]]
+    assert instances.score.tolist() == pytest.approx([0.9])
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0])
+def test_a_temperature_without_meaning_says_how_to_ask_for_the_argmax(temperature):
+    values = {"temperature": temperature, "visits": 1, "seed": 0}
+    with pytest.raises(InputError, match=r"sampler\.temperature = .*above 0.*argmax.*1e-6"):
+        SamplerParameters.parse(values, "sampler")
