@@ -110,16 +110,8 @@ class PseudoMasks:
 
     def instances(self, image_id: str) -> Instances:
         """The pseudo masks of an image."""
-        draws = self._draws.draws(image_id)
-        proposals = self._proposals.proposals(image_id)
-        # Proposals are best first, so that in the order of their numbers scores descend.
-        pairs = sorted(set(zip(draws.draw[:, 0].tolist(), draws.label.tolist(), strict=True)))
-        drawn = [proposal for proposal, _ in pairs]
-        return Instances(
-            masks=[proposals.masks[proposal] for proposal in drawn],
-            label=np.array([label for _, label in pairs], np.int16),
-            score=proposals.score[drawn],
-        )
+        drawn = self._draws.draws(image_id)
+        return drawn.instances(self._proposals.proposals(image_id), visit=0)
 
 
 @dataclass(frozen=True)
@@ -220,8 +212,9 @@ def average_precision(
         evaluation.evaluate()
         evaluation.accumulate()
     # (threshold, recall, class, area, limit), -1 for a class without true instances
-    precision = evaluation.eval["precision"][..., 0, 0]
-    return np.where(precision < 0, np.nan, precision).mean(axis=1)
+    precision: NDArray[np.float64] = evaluation.eval["precision"][..., 0, 0]
+    mean: NDArray[np.float64] = np.where(precision < 0, np.nan, precision).mean(axis=1)
+    return mean
 
 
 def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int) -> COCO:

@@ -1,6 +1,5 @@
 """Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,19 +12,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as augment
 
 from pipeline import masks
-from pipeline.artifacts.draws import Draws, DrawStore
-from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.proposals import ProposalStore
-from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.split import Split
 from pipeline.errors import InputError
-from pipeline.masks import Rle
-from pipeline.networks.mask_rcnn import DIVISOR, Architecture, MaskRcnn
+from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, fit_size, pad, to_size
 from pipeline.parameters import Parameters
 from pipeline.training import Loss, Schedule, Visit
 
 LEAST_SIDE = 2
-# About what every backbone's normalisation makes 0 of.
-_PADDING = 127
 
 
 class MaskRcnnParameters(Parameters):
@@ -73,7 +68,7 @@ class PseudoMasks:
     def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the image, uint8 (3, h, w), and its target: see `MaskRcnn.losses`."""
         photograph, draws = self._drawn[visit.item]
-        drawn = drawn_for(draws, self._proposals.proposals(photograph.id).masks, visit.epoch)
+        drawn = draws.instances(self._proposals.proposals(photograph.id), visit.epoch)
         decoded = masks.decode(drawn.masks, photograph.height, photograph.width)
         size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
         image = to_size(self._split.image(photograph), size)
@@ -89,7 +84,8 @@ class PseudoMasks:
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
         """Pad the images to one size."""
         images, targets = zip(*samples, strict=True)
-        return {**pad(images), "targets": targets}
+        padded, sizes = pad(images)
+        return {"images": padded, "sizes": sizes, "targets": targets}
 
 
 def _check_visits(draws: DrawStore, visits: int, epochs: int) -> None:
@@ -98,37 +94,6 @@ def _check_visits(draws: DrawStore, visits: int, epochs: int) -> None:
             f"{draws.path}: draws for {visits} visits of an image, and schedule.epochs = {epochs}; "
             f"allowed are at most {visits} epochs, or more sampler.visits"
         )
-
-
-def drawn_for(draws: Draws, proposals: Sequence[Rle], visit: int) -> Instances:
-    """Give the masks and labels drawn for a visit; what was drawn twice counts once."""
-    pairs = np.unique(np.stack([draws.label, draws.draw[:, visit]], 1), axis=0)
-    drawn = [proposals[number] for number in pairs[:, 1]]
-    return Instances(drawn, pairs[:, 0].astype(np.int16), np.ones(len(drawn), np.float32))
-
-
-def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
-    """Scale a photograph so that its short side is `min_side` or its long side `max_side`."""
-    scale = min(
-        architecture.min_side / min(height, width), architecture.max_side / max(height, width)
-    )
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """Resize a photograph (h, w, 3) to uint8 (3, *size)."""
-    resized: Tensor = augment.resize(torch.from_numpy(image.transpose(2, 0, 1).copy()), list(size))
-    return resized
-
-
-def pad(images: Sequence[Tensor]) -> dict[str, Any]:
-    """Lay images, uint8 (3, h, w), into one of the largest size: `images` and their `sizes`."""
-    sizes = [(image.shape[1], image.shape[2]) for image in images]
-    height, width = (math.ceil(max(sides) / DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
-    padded = torch.full((len(images), 3, height, width), _PADDING, dtype=torch.uint8)
-    for place, image in zip(padded, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
-    return {"images": padded, "sizes": sizes}
 
 
 def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
@@ -150,8 +115,8 @@ def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     image = augment.adjust_brightness(image, brightness)
     image = augment.adjust_contrast(image, contrast)
-    image = augment.adjust_saturation(image, saturation)
-    return image
+    jittered: Tensor = augment.adjust_saturation(image, saturation)
+    return jittered
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:

@@ -45,7 +45,8 @@ def to_counts(rles: Sequence[Rle]) -> list[NDArray[np.uint8]]:
 
 def area(rles: Sequence[Rle]) -> NDArray[np.int64]:
     """Pixels of every mask, shape (n,)."""
-    return np.asarray(coco_mask.area(list(rles)), np.int64).reshape(-1)
+    # One by one: with NumPy 2, pycocotools 2.0.11 fails on a list of more than 255.
+    return np.array([coco_mask.area(rle) for rle in rles], np.int64)
 
 
 def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:

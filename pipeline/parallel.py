@@ -1,13 +1,10 @@
 """A map over images by local processes, in order, with a bounded number under way."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
-
-import torch
 
 from pipeline import runtime
 from pipeline.errors import InputError
@@ -29,10 +26,10 @@ def ordered_map(
     InputError
         If a worker was killed from outside, as a system short of memory does.
     """
-    # A forked child would share torch's thread pools and CUDA context with its parent.
-    context = multiprocessing.get_context("spawn")
     under_way: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(
+        workers, runtime.process_context(), initializer=runtime.start_worker
+    ) as pool:
         try:
             for item in items:
                 under_way.append(pool.submit(function, item))
@@ -47,8 +44,3 @@ def ordered_map(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    runtime.keep_freed_memory()
-    torch.set_num_threads(1)

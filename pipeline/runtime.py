@@ -1,14 +1,19 @@
 """What the machine decides and no result depends on: device, workers, memory, random states."""
 
 import ctypes
+import multiprocessing
 import os
 import random
 import sys
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
 
 from pipeline.errors import InputError
+
+# Imported once, for all worker processes: together they take longer than many an image.
+_PRELOADED = ["torch", "torchvision", "timm", "zarr", "pycocotools.mask"]
 
 # glibc's names for what mallopt changes (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -61,6 +66,25 @@ def workers() -> int:
     if not wanted.isdigit() or int(wanted) < 1:
         raise InputError(f"WISE_WORKERS={wanted}: a whole number of at least 1 is needed")
     return int(wanted)
+
+
+def process_context() -> BaseContext:
+    """How worker processes are started: forked from a server that has no threads.
+
+    A fork of the main process would inherit the locks of its threads as they stand, and its
+    CUDA context; a process from scratch would import torch anew.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def start_worker() -> None:
+    """Prepare a worker process: one thread, so that no result depends on their number."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
 
 
 def seed_everything(seed: int) -> None:

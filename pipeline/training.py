@@ -62,7 +62,9 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, visit: Visit) -> Any: ...
-    def collate(self, samples: Sequence[Any]) -> Any: ...
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Make a batch of samples."""
+        ...
 
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
@@ -247,14 +249,14 @@ def _loader(samples: Samples, schedule: Schedule, seed: int, first: int) -> Data
         num_workers=runtime.workers(),
         worker_init_fn=_start_loader,
         pin_memory=torch.cuda.is_available(),
-        # A forked loader would inherit the locks of the parent's threads as they stand.
-        multiprocessing_context="spawn",
+        # Its own, so that starting a loader, as a resumed run does, draws no global number.
+        generator=torch.Generator(),
+        multiprocessing_context=runtime.process_context(),
     )
 
 
 def _start_loader(_: int) -> None:
-    runtime.keep_freed_memory()
-    torch.set_num_threads(1)
+    runtime.start_worker()
 
 
 def _log(live: dvclive.Live, means: Mapping[str, float]) -> None:

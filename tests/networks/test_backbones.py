@@ -14,7 +14,12 @@ def test_the_package_gives_imagenet_weights_and_its_normalisation():
     backbone = Backbone(LITE0, "package", (4, 8, 16, 32)).eval()
     images = torch.rand(1, 3, 64, 64)
     maps = backbone(images)
-    assert [tuple(m.shape[1:]) for m in maps] == [(24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)]
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (24, 16, 16),
+        (40, 8, 8),
+        (112, 4, 4),
+        (320, 2, 2),
+    ]
     by_hand = backbone.trunk((images * 255 - 127) / 128)[-1]
     torch.testing.assert_close(maps[-1], by_hand, rtol=1e-4, atol=1e-4)
     # Batch norm statistics of a trained network are far from the 0 and 1 it starts with.

@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pipeline.datasets.coco import read_source
+from pipeline.errors import InputError
+
+HEIGHT, WIDTH = 30, 40
+
+
+def annotation(number: int, segmentation: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "image_id": 1,
+        "category_id": 7,
+        "iscrowd": 0,
+        "segmentation": segmentation,
+        **more,
+    }
+
+
+def square(left: int, top: int, right: int, bottom: int) -> list[float]:
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    """Uncompressed runs down the columns, background first: written out here, not by a library."""
+    runs, current = [0], False
+    for value in mask.T.ravel():
+        if value != current:
+            runs.append(0)
+            current = value
+        runs[-1] += 1
+    return runs
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(annotations: list[dict[str, Any]]) -> Path:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "a.png")
+        images = [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}]
+        document = {"images": images, "annotations": annotations, "categories": []}
+        (tmp_path / "instances.json").write_text(json.dumps(document))
+        return tmp_path
+
+    return write
+
+
+def test_all_three_forms_of_a_mask_are_the_same_mask(write):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:15, 10:30] = True
+    compressed = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    folder = write(
+        [
+            annotation(1, [square(10, 5, 30, 15)]),
+            annotation(2, {"size": [HEIGHT, WIDTH], "counts": runs_of(mask)}),
+            annotation(3, {"size": [HEIGHT, WIDTH], "counts": compressed["counts"].decode()}),
+        ]
+    )
+    [image] = read_source(folder)
+    assert len(image.objects) == 3
+    for thing in image.objects:
+        np.testing.assert_array_equal(image.mask(thing), mask)
+        assert thing.box == (10, 5, 20, 10)
+        assert thing.category == 7
+
+
+def test_polygons_of_one_object_are_joined(write):
+    [image] = read_source(write([annotation(1, [square(0, 0, 5, 5), square(20, 10, 30, 20)])]))
+    [thing] = image.objects
+    assert image.mask(thing).sum() == 25 + 100
+    assert thing.box == (0, 0, 30, 20)
+
+
+def test_crowds_are_boxes_and_empty_annotations_are_nothing(write):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[2:6, 3:11] = True
+    nothing = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    folder = write(
+        [
+            annotation(1, {"size": [HEIGHT, WIDTH], "counts": runs_of(mask)}, iscrowd=1),
+            annotation(2, []),
+            annotation(3, [[4, 4, 9, 9]]),
+            annotation(4, [square(8, 8, 8, 8)]),
+            annotation(5, nothing, bbox=[0, 0, 0, 0]),
+        ]
+    )
+    [image] = read_source(folder)
+    assert image.objects == ()
+    assert image.crowds == ((3, 2, 8, 4),)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ({"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]}, "the image's is"),
+        ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "1200 pixels together"),
+        ({"size": [HEIGHT, WIDTH], "counts": "z" * 20}, "annotation 9"),
+        ({"size": [HEIGHT, WIDTH], "counts": ""}, "no runs"),
+        (None, "annotation 9"),
+    ],
+)
+def test_a_broken_mask_is_named(write, segmentation, said):
+    with pytest.raises(InputError, match=said):
+        read_source(write([annotation(9, segmentation)]))
+
+
+def test_what_is_missing_is_named(write, tmp_path):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        read_source(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"instances\.json: missing"):
+        read_source(tmp_path)
+    folder = write([])
+    (folder / "images" / "a.png").unlink()
+    with pytest.raises(InputError, match=r"a\.png: missing"):
+        read_source(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not COCO"),
+        ('{"images": []}', "no 'annotations'"),
+        ('{"images": [], "annotations": [{"image_id": 4}]}', "annotations of no image: 4"),
+    ],
+)
+def test_what_is_not_coco_is_refused(tmp_path, text, said):
+    (tmp_path / "instances.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_source(tmp_path)
+
+
+def test_an_image_of_another_size_is_refused(write):
+    folder = write([])
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "images" / "a.png")
+    [image] = read_source(folder)
+    with pytest.raises(InputError, match="40 x 31 pixels, but instances.json says 40 x 30"):
+        image.pixels()

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline import runtime
+from pipeline.artifacts.weights import write_weights
+from pipeline.networks.mask_rcnn import (
+    Architecture,
+    MaskRcnn,
+    MaskRcnnDescription,
+    fit_size,
+    pad,
+    to_size,
+)
+
+ARCHITECTURE = Architecture(
+    backbone="tf_efficientnet_lite0",
+    min_side=64,
+    max_side=128,
+    anchor=8.0,
+    channels=8,
+    mask_layers=1,
+    box_features=16,
+    proposals=20,
+    rois=8,
+)
+DESCRIPTION = MaskRcnnDescription(classes=("cat", "dog"), architecture=ARCHITECTURE)
+
+
+def test_only_the_trunk_is_called_backbone():
+    network = MaskRcnn(DESCRIPTION, "none")
+    trunk = set(map(id, network.backbone.parameters()))
+    for name, parameter in network.named_parameters():
+        assert name.startswith("backbone.") == (id(parameter) in trunk)
+
+
+def test_statistics_of_the_trunk_stay_as_they_are():
+    runtime.seed_everything(0)
+    network = MaskRcnn(DESCRIPTION, "none").train()
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    shape = torch.ones(1, 64, 64, dtype=torch.uint8)
+    wanted = {
+        "boxes": torch.tensor([[0.0, 0, 64, 64]]),
+        "labels": torch.tensor([1]),
+        "masks": shape,
+    }
+    losses = network.losses(torch.rand(1, 3, 64, 64), [(64, 64)], [wanted])
+    assert sorted(losses) == [
+        "loss_box_reg",
+        "loss_classifier",
+        "loss_mask",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    ]
+    assert before
+    for name, value in network.named_buffers():
+        assert torch.equal(value, before[name])
+
+
+def test_rebuilt_from_its_file(tmp_path):
+    runtime.seed_everything(0)
+    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=7).eval()
+    write_weights(tmp_path / "weights.safetensors", network, DESCRIPTION)
+    runtime.seed_everything(1)
+    rebuilt = MaskRcnn.load(tmp_path / "weights.safetensors", 0.0, 7)
+    images = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        found, again = (net(images, [(64, 96), (60, 80)]) for net in (network, rebuilt))
+    assert rebuilt.description == DESCRIPTION
+    for one, two in zip(found, again, strict=True):
+        assert 0 < len(one["scores"]) <= 7
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    assert found[1]["boxes"][:, 2].max() <= 80
+
+
+def test_boxes_keep_their_precision_under_autocast():
+    runtime.seed_everything(0)
+    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (found,) = network(torch.rand(1, 3, 64, 96), [(64, 96)])
+    boxes = found["boxes"]
+    assert boxes.dtype == found["masks"].dtype == torch.float32
+    assert not torch.equal(boxes, boxes.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("photograph", "expected"),
+    [((375, 500), (64, 85)), ((500, 375), (85, 64)), ((100, 300), (43, 128)), ((1, 500), (1, 128))],
+)
+def test_size_is_bound_by_the_short_or_the_long_side(photograph, expected):
+    assert fit_size(*photograph, ARCHITECTURE) == expected
+
+
+def test_padding_lies_right_and_below():
+    rng = np.random.default_rng(0)
+    images = [
+        to_size(rng.integers(0, 100, (*size, 3), np.uint8), size) for size in ((33, 20), (10, 50))
+    ]
+    padded, sizes = pad(images)
+    assert padded.shape == (2, 3, 64, 64)
+    assert sizes == [(33, 20), (10, 50)]
+    for place, image, (height, width) in zip(padded, images, sizes, strict=True):
+        assert torch.equal(place[:, :height, :width], image)
+        assert (place[:, height:] == 127).all()
+        assert (place[:, :, width:] == 127).all()

@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import dataset
+from pipeline.artifacts.split import Split
+from pipeline.artifacts.truth import Truth
+from pipeline.dataset import DatasetParameters
+from pipeline.datasets import voc
+from pipeline.errors import InputError
+from stages import dataset as stage
+
+VALUES = {
+    "kind": "voc",
+    "path": "photographs",
+    "train": "train",
+    "val": "val",
+    "classes": ["cat", "dog"],
+    "tags": "main",
+    "scenes": {"train": 3, "val": 2, "source": 2, "seed": 1},
+}
+SEEN = {
+    "train": {"a": {"cat"}, "b": {"dog"}, "c": {"cat", "dog"}},
+    "val": {"d": {"cat"}},
+}
+
+
+def parameters(**changed):
+    return DatasetParameters.parse({**VALUES, **changed}, "dataset")
+
+
+def write(folder, seen=SEEN):
+    """Photographs and tags in the form of VOC, without any mask."""
+    rng = np.random.default_rng(0)
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main", "ImageSets/Segmentation"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name, images in seen.items():
+        (folder / f"ImageSets/Segmentation/{name}.txt").write_text("\n".join(images))
+        for image, shown in images.items():
+            pixels = rng.integers(0, 256, (8, 10, 3), "u1")
+            Image.fromarray(pixels).save(folder / f"JPEGImages/{image}.jpg")
+            objects = "".join(f"<object><name>{kind}</name></object>" for kind in shown)
+            (folder / f"Annotations/{image}.xml").write_text(f"<annotation>{objects}</annotation>")
+        for kind in ("cat", "dog", "emu"):
+            lines = [f"{image} {1 if kind in shown else -1}" for image, shown in images.items()]
+            (folder / f"ImageSets/Main/{kind}_{name}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(voc, "ordered_map", lambda function, items, workers: map(function, items))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kind": "coco"}, "dataset.kind = 'coco'"),
+        ({"classes": []}, r"dataset.classes = \[\]"),
+        ({"classes": ["cat", "cat"]}, "every class may be named once"),
+        ({"classes": ["../cat"]}, "dataset.classes.0"),
+        ({"val": "train"}, "train and val must be different lists"),
+        ({"scenes": {**VALUES["scenes"], "val": 0}}, "dataset.scenes.val = 0"),
+        ({"tag": "main"}, "did you mean tags"),
+    ],
+)
+def test_impossible_parameters_are_refused(changed, message):
+    with pytest.raises(InputError, match=message):
+        parameters(**changed)
+
+
+@pytest.mark.parametrize("tags", ["main", "annotations"])
+def test_unknown_classes_are_refused_with_those_there_are(tmp_path, tags, in_this_process):
+    there = {"main": "cat, dog, emu", "annotations": "cat, dog"}[tags]
+    with pytest.raises(InputError, match=f"no tags of cats for the list train; .*: {there}$"):
+        dataset.read_splits(parameters(classes=["cats"], tags=tags), write(tmp_path))
+
+
+def test_a_class_that_no_training_image_shows_is_refused(tmp_path, in_this_process):
+    with pytest.raises(InputError, match="no image of the list train shows emu"):
+        dataset.read_splits(parameters(classes=["cat", "emu"]), write(tmp_path))
+
+
+def test_a_class_may_be_missing_from_val(tmp_path, in_this_process):
+    splits = dataset.read_splits(parameters(), write(tmp_path))
+    assert [p.tags for p in splits["val"].photographs] == [("cat",)]
+    assert dataset.concerns(splits) == []
+
+
+def test_what_is_hardly_meant_is_said(tmp_path, in_this_process):
+    seen = {**SEEN, "train": {image: {"cat"} for image in "ab"} | {"c": {"cat", "dog"}}}
+    folder = write(tmp_path, seen)
+    (folder / "JPEGImages/d.jpg").write_bytes((folder / "JPEGImages/a.jpg").read_bytes())
+    every, shared = dataset.concerns(dataset.read_splits(parameters(), folder))
+    assert every == "every training image shows cat: there is nothing to learn from"
+    assert shared.startswith("1 photographs are in both lists")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project, in which the stage is run with given parameters."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WISE_WORKERS", "1")
+    entry = {"params": ["dataset"], "deps": ["${dataset.path}"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"dataset": entry}}))
+
+    def run(**changed):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump({"dataset": {**VALUES, **changed}}))
+        stage.main()
+        return tmp_path / "data/dataset"
+
+    return run
+
+
+def test_stage_indexes_photographs_where_they_are(project, tmp_path, capsys):
+    write(tmp_path / "photographs")
+    shelf = project()
+    split = Split.read(shelf / "train.json")
+    assert split.root == "photographs"
+    assert [p.tags for p in split.photographs] == [("cat",), ("dog",), ("cat", "dog")]
+    assert split.image(split.photographs[0]).shape == (8, 10, 3)
+    assert Truth.read(shelf / "truth/val.json").images == ()
+    assert list((shelf / "scenes").iterdir()) == []
+    assert "3 images of train (0 with masks)" in capsys.readouterr().out
+
+
+def test_stage_leaves_nothing_half_written(project, tmp_path, in_this_process):
+    write(tmp_path / "photographs")
+    (tmp_path / "photographs/JPEGImages/d.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"d\.jpg"):
+        project()
+    assert not (tmp_path / "data").exists()
+
+
+def test_stage_draws_scenes(project, tmp_path, in_this_process):
+    from pipeline.datasets.scenes import CLASSES
+
+    classes = list(CLASSES)[:1]
+    shelf = project(
+        kind="scenes", path="params.yaml", classes=classes, scenes={**VALUES["scenes"], "train": 12}
+    )
+    split, truth = Split.read(shelf / "train.json"), Truth.read(shelf / "truth/train.json")
+    assert split.root == "data/dataset/scenes/VOCdevkit/VOC2012"
+    assert [image.id for image in truth.images] == [p.id for p in split.photographs]
+    for photograph, image in zip(split.photographs, truth.images, strict=True):
+        assert split.image(photograph).shape == (image.height, image.width, 3)
+        assert bool(photograph.tags) == bool(image.instances)
+    source = json.loads((shelf / "scenes/source/instances.json").read_text())
+    assert len(source["images"]) == 2

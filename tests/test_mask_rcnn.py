@@ -1,0 +1,210 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import masks, runtime
+from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
+from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.errors import InputError
+from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, mask_rcnn_loss, target
+from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
+from pipeline.training import Places, Visit, fit
+
+CLASSES = ("cat", "dog")
+HEIGHT, WIDTH = 48, 64
+# Proposals 0 to 3 of every image: (top, left, bottom, right).
+CORNERS = [(0, 0, 20, 30), (10, 30, 40, 60), (4, 4, 44, 60), (20, 8, 21, 50)]
+PARAMETERS = {
+    "architecture": {
+        "backbone": "tf_efficientnet_lite0",
+        "min_side": 48,
+        "max_side": 96,
+        "anchor": 8,
+        "channels": 8,
+        "mask_layers": 1,
+        "box_features": 16,
+        "proposals": 20,
+        "rois": 8,
+    },
+    "weights": "none",
+    "flip": 0.5,
+    "jitter": 0.2,
+    "schedule": {
+        "epochs": 2,
+        "batch": 2,
+        "optimiser": "sgd",
+        "rate": 0.01,
+        "backbone_factor": 0.1,
+        "weight_decay": 0.0001,
+        "clip": 1.0,
+    },
+    "seed": 3,
+}
+
+
+def parameters(**changes):
+    return MaskRcnnParameters.parse({**PARAMETERS, **changes}, "mask_rcnn")
+
+
+def scheduled(**changes):
+    return parameters(schedule={**PARAMETERS["schedule"], **changes})
+
+
+def shapes():
+    drawn = np.zeros((len(CORNERS), HEIGHT, WIDTH), bool)
+    for shape, (top, left, bottom, right) in zip(drawn, CORNERS, strict=True):
+        shape[top:bottom, left:right] = True
+    return drawn
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Three photographs of noise; the second has no draw. Drawn: see `draw`."""
+    rng = np.random.default_rng(0)
+    photographs = []
+    draw = np.array([[0, 1], [0, 2], [3, 3]], np.int32)
+    proposals = Proposals(masks.encode(shapes()), np.array([0.9, 0.8, 0.7, 0.6], np.float32))
+    with (
+        ProposalWriter(tmp_path / "proposals", "sharpmask", "masks", {}) as proposed,
+        DrawWriter(tmp_path / "draws", CLASSES, {}) as drawn,
+    ):
+        for name in ("one", "two", "three"):
+            pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+            # What a mirror shows: the left half is brighter.
+            pixels[:, : WIDTH // 2] = pixels[:, : WIDTH // 2] // 4 + 191
+            Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+            photographs.append(
+                Photograph(
+                    id=name,
+                    file=f"{name}.png",
+                    height=HEIGHT,
+                    width=WIDTH,
+                    sha256="",
+                    tags=CLASSES,
+                )
+            )
+            proposed.add(name, HEIGHT, WIDTH, proposals)
+            peaks = 0 if name == "two" else 3
+            labels = np.array([1, 1, 0], np.int16)[:peaks]
+            none = [np.empty(0, np.int32)] * peaks
+            nothing = [np.empty(0, np.float32)] * peaks
+            drawn.add(name, HEIGHT, WIDTH, Draws(labels, none, nothing, draw[:peaks]))
+    split = Split(root=str(tmp_path), classes=CLASSES, photographs=tuple(photographs))
+    stores = DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals")
+    return SimpleNamespace(split=split, stores=stores, path=tmp_path)
+
+
+def samples_of(world, settings):
+    return PseudoMasks(world.split, *world.stores, settings)
+
+
+def test_a_visit_shows_its_own_draws(world):
+    samples = samples_of(world, parameters(flip=0))
+    # Visit 0: proposal 0 twice for class 1, once; the one of a single row has no box.
+    _, first = samples[Visit(0, 0)]
+    assert first["labels"].tolist() == [2]
+    assert first["boxes"].tolist() == [[0, 0, 30, 20]]
+    _, second = samples[Visit(1, 0)]
+    assert second["labels"].tolist() == [2, 2]
+    assert second["boxes"].tolist() == [[30, 10, 60, 40], [4, 4, 60, 44]]
+    np.testing.assert_array_equal(second["masks"].numpy(), shapes()[[1, 2]])
+
+
+def test_images_without_draws_are_skipped_and_counted(world):
+    samples = samples_of(world, parameters())
+    assert (len(samples), samples.skipped) == (2, 1)
+
+
+def test_too_few_visits(world):
+    with pytest.raises(InputError, match=r"draws for 2 visits.* schedule.epochs = 3"):
+        samples_of(world, scheduled(epochs=3))
+
+
+def test_the_mirror_turns_image_boxes_and_masks(world):
+    image, plain = samples_of(world, parameters(flip=0, jitter=0))[Visit(1, 0)]
+    mirrored, turned = samples_of(world, parameters(flip=1, jitter=0))[Visit(1, 0)]
+    assert image[:, :, : WIDTH // 2].float().mean() > image[:, :, WIDTH // 2 :].float().mean()
+    torch.testing.assert_close(mirrored.flip(2), image)
+    torch.testing.assert_close(turned["masks"].flip(2), plain["masks"])
+    expected = [[WIDTH - x2, y1, WIDTH - x1, y2] for x1, y1, x2, y2 in plain["boxes"].tolist()]
+    assert turned["boxes"].tolist() == expected
+    torch.testing.assert_close(turned["labels"], plain["labels"])
+
+
+def test_resizing_keeps_image_masks_and_boxes_together(world):
+    architecture = {**PARAMETERS["architecture"], "min_side": 96, "max_side": 200}
+    samples = samples_of(world, parameters(architecture=architecture, flip=0))
+    image, wanted = samples[Visit(1, 0)]
+    assert image.shape == (3, 96, 128)
+    # What was too thin for a box is not any more.
+    assert wanted["boxes"].tolist() == [[60, 20, 120, 80], [8, 8, 120, 88], [16, 40, 100, 42]]
+    doubled = shapes()[1:].repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_array_equal(wanted["masks"].numpy(), doubled)
+
+
+def test_a_batch_is_padded_to_multiples_of_32(world):
+    samples = samples_of(world, parameters())
+    wide, tall = torch.ones(3, 40, 70, dtype=torch.uint8), torch.ones(3, 60, 30, dtype=torch.uint8)
+    nothing = target(torch.zeros(1, 40, 70, dtype=torch.uint8), np.zeros(1, np.int16))
+    batch = samples.collate([(wide, nothing), (tall, nothing)])
+    assert batch["images"].shape == (2, 3, 64, 96)
+    assert batch["sizes"] == [(40, 70), (60, 30)]
+    assert (batch["images"][0, :, :40, :70] == 1).all()
+    assert (batch["images"][0, :, 40:] != 1).all()
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_an_image_with_nothing_left_still_trains(empty):
+    runtime.seed_everything(0)
+    settings = parameters()
+    description = MaskRcnnDescription(classes=CLASSES, architecture=settings.architecture)
+    network = MaskRcnn(description, "none").train()
+    shape = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    shape[0, 10:40, 10:40] = 1
+    without = target(shape * 0, np.zeros(1, np.int16))
+    assert without["boxes"].shape == (0, 4)
+    other = without if empty else target(shape, np.zeros(1, np.int16))
+    losses = network.losses(torch.rand(2, 3, 64, 64), [(64, 64)] * 2, [without, other])
+    total = sum(losses.values())
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def untrained(settings):
+    runtime.seed_everything(settings.seed)
+    description = MaskRcnnDescription(classes=CLASSES, architecture=settings.architecture)
+    return MaskRcnn(description, "none")
+
+
+def train(world, settings, name, steps):
+    """Train in the folder `name`, on with what is there, and stop short before step `steps`."""
+    network = untrained(settings)
+    loss = mask_rcnn_loss(network)
+    left = iter(range(steps))
+
+    def stopping(batch):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return loss(batch)
+
+    places = Places(world.path / name / "checkpoint.pt", world.path / name / "curves")
+    samples = samples_of(world, settings)
+    fit(network, stopping, samples, settings.schedule, settings.seed, places, "test")
+    return network.state_dict()
+
+
+def test_the_same_seed_gives_the_same_weights_interrupted_or_not(world, monkeypatch):
+    monkeypatch.setenv("WISE_WORKERS", "1")
+    settings = scheduled(batch=1)  # two steps an epoch
+    whole = train(world, settings, "whole", steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(world, settings, "interrupted", steps=3)
+    resumed = train(world, settings, "interrupted", steps=2)
+    before = untrained(settings).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not all(torch.equal(whole[name], before[name]) for name in whole)

@@ -1,0 +1,50 @@
+"""What a parameter model refuses, and what it says."""
+
+import pytest
+from pydantic import Field
+
+from pipeline.errors import InputError
+from pipeline.parameters import Parameters
+
+
+class Inner(Parameters):
+    rate: float = Field(gt=0)
+
+
+class Outer(Parameters):
+    count: int
+    names: tuple[str, ...]
+    inner: Inner
+
+
+GOOD = {"count": 1, "names": ["a"], "inner": {"rate": 1}}
+
+
+def test_yaml_lists_and_whole_numbers_are_taken():
+    parsed = Outer.parse(GOOD, "stage")
+    assert parsed.names == ("a",)
+    assert parsed.inner.rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cuont": 2}, r"stage\.cuont: unknown parameter; did you mean count\? allowed: count, na"),
+        ({"inner": {"rate": 1, "rat": 2}}, r"stage\.inner\.rat: unknown.*allowed: rate"),
+        ({"inner": {}}, r"stage\.inner\.rate: missing"),
+        ({"count": "1"}, r"stage\.count = '1': .*valid integer"),
+        ({"count": True}, r"stage\.count = True: .*valid integer"),
+        ({"names": "a"}, r"stage\.names = 'a': .*valid (tuple|array)"),
+        ({"inner": {"rate": 0}}, r"stage\.inner\.rate = 0: .*greater than 0"),
+        ({"inner": {"rate": float("nan")}}, r"stage\.inner\.rate = nan: .*finite"),
+    ],
+)
+def test_what_is_wrong_is_named(changes, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        Outer.parse({**GOOD, **changes}, "stage")
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_section_at_all():
+    with pytest.raises(InputError, match="stage: a mapping of settings is needed, not None"):
+        Outer.parse(None, "stage")

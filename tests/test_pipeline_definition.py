@@ -1,0 +1,119 @@
+"""dvc.yaml, params.yaml, stages/ and data/ say the same; the truth is behind its door."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT, closure
+from typer.testing import CliRunner
+
+import wise
+from pipeline.parameters import Parameters
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text())
+TRUTH = "data/dataset/truth"
+
+
+def model(stage):
+    """The parameter model of a stage: the one class of its module that is called after it."""
+    module = importlib.import_module(f"pipeline.{stage}")
+    wanted = f"{stage.replace('_', '')}parameters"
+    (found,) = [value for name, value in vars(module).items() if name.lower() == wanted]
+    assert issubclass(found, Parameters)
+    return found
+
+
+def outs(stage):
+    entries = [*STAGES[stage]["outs"], *STAGES[stage].get("metrics", [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def is_code(path):
+    return path.endswith(".py") and not path.startswith("$")
+
+
+def test_one_name_four_places():
+    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert scripts == set(STAGES) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_what_its_name_says(stage):
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert STAGES[stage]["params"] == [stage]
+    assert all(Path(out).parts[:2] == ("data", stage) for out in outs(stage))
+    model(stage).parse(PARAMETERS[stage], stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_dependencies_are_the_files_that_are_imported(stage):
+    deps = {dependency for dependency in STAGES[stage]["deps"] if is_code(dependency)}
+    assert deps == closure(ROOT / "stages" / f"{stage}.py")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_import_no_stage(stage):
+    imported = {p for p in closure(ROOT / "stages" / f"{stage}.py") if p.startswith("stages/")}
+    assert imported == {"stages/__init__.py", f"stages/{stage}.py"}
+
+
+def test_inputs_are_what_other_stages_leave():
+    left = [out for stage in STAGES for out in outs(stage)]
+    for stage, entry in STAGES.items():
+        for dependency in entry["deps"]:
+            if dependency.startswith("data/"):
+                assert dependency in left, f"{stage} reads {dependency}, which no stage leaves"
+
+
+def test_the_truth_has_one_reader():
+    readers = {stage for stage, entry in STAGES.items() if TRUTH in entry["deps"]}
+    assert readers == {"evaluation"}
+    # A dependency on all of data/dataset would let the truth in with it.
+    for entry in STAGES.values():
+        assert not {"data", "data/", "data/dataset", "data/dataset/"} & set(entry["deps"])
+    knowing = {
+        stage
+        for stage in STAGES
+        if "pipeline/artifacts/truth.py" in closure(ROOT / "stages" / f"{stage}.py")
+    }
+    assert knowing == {"dataset", "evaluation"}
+
+
+def leaves(values):
+    for key, value in values.items():
+        yield key
+        if isinstance(value, dict):
+            yield from leaves(value)
+
+
+def test_no_parameter_has_a_name_that_the_run_cache_cannot_see():
+    assert not {"size", "nfiles"} & set(leaves(PARAMETERS))
+
+
+def test_params_yaml_is_the_embedded_default():
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "scenes.yaml").read_text()
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
+def test_a_preset_gives_valid_parameters(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(wise, "PROJECT", tmp_path)
+    result = CliRunner().invoke(wise.app, ["preset", preset])
+    assert result.exit_code == 0, result.output
+    written = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    for stage in STAGES:
+        model(stage).parse(written[stage], stage)
+    changed = yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    for stage, values in changed.items():
+        for key, value in values.items():
+            if not isinstance(value, dict):
+                assert written[stage][key] == value
+
+
+def test_an_unknown_preset_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(wise, "PROJECT", tmp_path)
+    result = CliRunner().invoke(wise.app, ["preset", "voc2021"])
+    assert result.exit_code == 1
+    assert "no preset voc2021; there are scenes, voc2012" in result.output
+    assert not (tmp_path / "params.yaml").exists()

@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import masks
+from pipeline.artifacts.weights import write_weights
+from pipeline.errors import InputError
+from pipeline.networks.sharpmask import PATCH, STRIDE, WINDOW, Description, SharpMask
+from pipeline.parallel import ordered_map
+from pipeline.proposals import (
+    ProposalsParameters,
+    SharpMaskProposer,
+    _place,
+    _scan,
+    _span,
+    propose,
+    supervision,
+)
+
+VALUES = {
+    "method": "sharpmask",
+    "count": 20,
+    "smallest_scale": -1.0,
+    "largest_scale": 0.0,
+    "octave_step": 0.5,
+    "mask_threshold": 0.2,
+}
+PARAMETERS = ProposalsParameters.parse(VALUES, "proposals")
+DESCRIPTION = Description(
+    backbone="tf_efficientnet_lite0",
+    features=8,
+    code=16,
+    score=8,
+    lateral=4,
+    refinement=8,
+    trained_on="3 instance masks on 2 images of a test",
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> SharpMask:
+    torch.manual_seed(0)
+    network = SharpMask(DESCRIPTION, "none").eval()
+    with torch.no_grad():
+        for parameter in network.refinement.parameters():
+            parameter.mul_(2)
+    return network
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+
+
+def test_proposals_are_at_the_images_size_and_best_first(network, image):
+    proposals = propose(network, image, PARAMETERS)
+    assert 0 < len(proposals.masks) <= 20
+    assert proposals.score.dtype == np.float32
+    assert len(proposals.masks) == len(proposals.score)
+    assert np.all(np.diff(proposals.score) <= 0)
+    assert np.all((proposals.score >= 0) & (proposals.score <= 1))
+    assert all(rle["size"] == [90, 130] for rle in proposals.masks)
+    assert np.all(masks.area(proposals.masks) > 0)
+
+
+def test_the_best_of_few_are_the_first_of_many(network, image):
+    many = propose(network, image, PARAMETERS)
+    few = propose(network, image, PARAMETERS.model_copy(update={"count": 5}))
+    np.testing.assert_allclose(few.score, many.score[: len(few.score)], rtol=1e-6)
+    ious = np.diag(masks.jaccard(few.masks, many.masks[: len(few.masks)]))
+    assert ious.min() > 0.99
+
+
+def test_scores_are_of_all_scales_together(network, image):
+    best = propose(
+        network, image, PARAMETERS.model_copy(update={"count": 3, "mask_threshold": 1e-6})
+    )
+    scores = [_scan(network, image, scale).scores.ravel() for scale in PARAMETERS.scales()]
+    expected = np.sort(np.concatenate(scores))[::-1][:3]
+    np.testing.assert_allclose(best.score, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 300, 3), (40, 30, 3)])
+def test_images_smaller_than_a_window(network, shape):
+    small = np.full(shape, 99, np.uint8)
+    proposals = propose(network, small, PARAMETERS.model_copy(update={"mask_threshold": 0.01}))
+    assert all(rle["size"] == [*shape[:2]] for rle in proposals.masks)
+
+
+def test_an_image_without_any_mask(network, image):
+    parameters = PARAMETERS.model_copy(update={"mask_threshold": 1 - 1e-9})
+    proposals = propose(network, image, parameters)
+    assert proposals.masks == []
+    assert proposals.score.shape == (0,)
+
+
+def test_window_centres_cover_the_image(network, image):
+    level = _scan(network, image, 1.0)
+    rows, columns = level.scores.shape
+    assert (rows - 1) * STRIDE >= 90 > (rows - 2) * STRIDE
+    assert (columns - 1) * STRIDE >= 130 > (columns - 2) * STRIDE
+
+
+def test_a_window_is_scored_as_the_patch_around_its_centre(network):
+    """Where a patch's own border is the image's, both see the same pixels and padding."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, 3), np.uint8)
+    level = _scan(network, image, 1.0)
+    patch = np.full((PATCH + STRIDE, PATCH + STRIDE, 3), 127, np.uint8)
+    patch[PATCH // 2, PATCH // 2] = image
+    with torch.inference_mode():
+        _, code = network.deepmask(torch.from_numpy(patch).permute(2, 0, 1)[None] / 255)
+        expected = torch.sigmoid(network.deepmask.scores(code))[0].numpy()
+    np.testing.assert_allclose(level.scores, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 1.4])
+def test_a_mask_lands_where_its_window_is(scale):
+    """A disc in the middle of a window is a disc around the window's centre on the photograph."""
+    yy, xx = np.mgrid[:WINDOW, :WINDOW] + 0.5
+    radius = 40
+    logits = (radius - np.hypot(yy - WINDOW / 2, xx - WINDOW / 2)).astype(np.float32)[None]
+    grid = np.array([[4, 6]])
+    height, width = 300, 400
+    [rle] = _place(logits, grid, (scale, scale), (height, width), 0.0)
+    yy, xx = np.mgrid[:height, :width] + 0.5
+    expected = np.hypot(yy - 4 * STRIDE / scale, xx - 6 * STRIDE / scale) <= radius / scale
+    found = masks.decode([rle], height, width)[0]
+    assert expected.any()
+    assert (found & expected).sum() / (found | expected).sum() > 0.97
+
+
+def test_spans_lie_in_window_and_photograph():
+    for grid in range(8):
+        for scale in (0.177, 0.5, 1.0, 1.414):
+            first, last, start, end = _span(grid, scale, int(7 * STRIDE / scale))
+            assert 0 <= first < last <= int(7 * STRIDE / scale)
+            assert 0 <= start < end <= WINDOW
+            np.testing.assert_allclose(end - start, (last - first) * scale)
+
+
+def test_scales_are_half_octaves():
+    published = ProposalsParameters.parse(
+        {**VALUES, "smallest_scale": -2.5, "largest_scale": 0.5}, "proposals"
+    )
+    np.testing.assert_allclose(published.scales(), 2.0 ** np.arange(-2.5, 0.51, 0.5))
+
+
+def test_same_bytes_whatever_the_workers(network, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_DEVICE", "cpu")
+    weights = tmp_path / "weights.safetensors"
+    write_weights(weights, network, DESCRIPTION)
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.roll(image, number * 20, axis=1)).save(paths[-1])
+    proposer = SharpMaskProposer(weights, PARAMETERS)
+    one, two = (list(ordered_map(proposer, paths, workers)) for workers in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert a.masks == b.masks
+        assert a.score.tobytes() == b.score.tobytes()
+    assert one[0].masks != one[1].masks
+    assert supervision(weights) == "3 instance masks on 2 images of a test"
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(InputError, match="has not run"):
+        supervision(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("count", 0), ("mask_threshold", 1.0), ("octave_step", 0.0), ("method", "mcg")],
+)
+def test_impossible_values_are_refused(key, value):
+    with pytest.raises(InputError, match=f"proposals.{key}"):
+        ProposalsParameters.parse({**VALUES, key: value}, "proposals")
+
+
+def test_a_pyramid_the_wrong_way_round_is_refused():
+    with pytest.raises(InputError, match="smallest_scale is above largest_scale"):
+        ProposalsParameters.parse({**VALUES, "smallest_scale": 1.0}, "proposals")

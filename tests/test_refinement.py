@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from pipeline import masks
+from pipeline.artifacts.instances import Instances, InstanceWriter
+from pipeline.artifacts.proposals import Proposals, ProposalWriter
+from pipeline.refinement import RefinementParameters, Refiner, refine
+
+HEIGHT, WIDTH = 20, 30
+
+
+def rectangles(rng, count):
+    shapes = np.zeros((count, HEIGHT, WIDTH), bool)
+    for shape in shapes:
+        top, left = rng.integers(0, [HEIGHT - 4, WIDTH - 4])
+        shape[top : top + rng.integers(2, 12), left : left + rng.integers(2, 12)] = True
+    return shapes
+
+
+def of(shapes, rng):
+    """Instances of random labels, in descending order of score."""
+    labels = rng.integers(0, 3, len(shapes)).astype(np.int16)
+    scores = np.sort(rng.random(len(shapes), np.float32))[::-1]
+    return Instances(masks.encode(shapes), labels, scores)
+
+
+def proposals_of(shapes, rng):
+    return Proposals(masks.encode(shapes), np.sort(rng.random(len(shapes), np.float32))[::-1])
+
+
+def by_loop(shapes, candidates, objectness, minimum):
+    refined = []
+    for shape in shapes:
+        best, highest = shape, 0.0
+        for candidate, score in zip(candidates, objectness, strict=True):
+            union = (shape | candidate).sum()
+            similarity = (shape & candidate).sum() / union
+            if score >= minimum and similarity > highest:
+                best, highest = candidate, similarity
+        refined.append(best)
+    return np.array(refined)
+
+
+@pytest.mark.parametrize("minimum", [0.0, 0.5, 0.9])
+def test_like_a_loop_over_decoded_masks(minimum):
+    rng = np.random.default_rng(3)
+    shapes, candidates = rectangles(rng, 12), rectangles(rng, 25)
+    instances, proposals = of(shapes, rng), proposals_of(candidates, rng)
+    refined = refine(instances, proposals, minimum)
+    expected = by_loop(shapes, candidates, proposals.score, minimum)
+    np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
+    assert (expected != shapes).any()
+    np.testing.assert_array_equal(refined.label, instances.label)
+    np.testing.assert_array_equal(refined.score, instances.score)
+
+
+def test_keeps_a_mask_that_no_proposal_overlaps():
+    shapes = np.zeros((2, HEIGHT, WIDTH), bool)
+    shapes[0, :5, :5] = shapes[1, 10:, 20:] = True
+    candidates = np.zeros((1, HEIGHT, WIDTH), bool)
+    candidates[0, :6, :6] = True
+    rng = np.random.default_rng(0)
+    refined = refine(of(shapes, rng), proposals_of(candidates, rng), 0.0)
+    expected = np.stack([candidates[0], shapes[1]])
+    np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
+
+
+@pytest.mark.parametrize(("predicted", "proposed"), [(0, 4), (4, 0), (0, 0)])
+def test_nothing_to_refine_or_to_refine_by(predicted, proposed):
+    rng = np.random.default_rng(1)
+    instances = of(rectangles(rng, predicted), rng)
+    refined = refine(instances, proposals_of(rectangles(rng, proposed), rng), 0.0)
+    assert refined.masks == instances.masks
+
+
+def test_reads_what_the_stores_hold(tmp_path):
+    rng = np.random.default_rng(2)
+    instances = of(rectangles(rng, 5), rng)
+    proposals = proposals_of(rectangles(rng, 9), rng)
+    with InstanceWriter(tmp_path / "predictions", "predictions", ("a", "b", "c"), {}) as store:
+        store.add("one", HEIGHT, WIDTH, instances)
+    with ProposalWriter(tmp_path / "proposals", "sharpmask", "masks", {}) as store:
+        store.add("one", HEIGHT, WIDTH, proposals)
+    parameters = RefinementParameters(minimum_objectness=0.5)
+    refined = Refiner(tmp_path / "predictions", tmp_path / "proposals", parameters)("one")
+    assert refined.masks == refine(instances, proposals, 0.5).masks

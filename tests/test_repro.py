@@ -1,0 +1,241 @@
+"""The whole pipeline, tiny: the tables, what is cached, what is not, and the door to the truth.
+
+Every stage runs for real, on a few small scenes in a folder in VOC's form.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT
+
+from pipeline.datasets import scenes
+
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+AFTER_SAMPLER = ["sampler", "mask_rcnn", "predictions", "refinement", "evaluation"]
+
+
+def tiny_parameters():
+    """The embedded default with fewer of everything."""
+    parameters = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
+    one_epoch = {"epochs": 1, "batch": 2}
+    parameters["dataset"] |= {"kind": "voc", "path": "photographs/VOC2012"}
+    parameters["sharpmask"]["path"] = "photographs/source"
+    parameters["prm"]["side"] = 96
+    parameters["prm"]["schedule"] |= one_epoch
+    parameters["sampler"]["visits"] = 1
+    return tiny_networks(parameters, one_epoch)
+
+
+def run(folder, *command, workers=2, check=True):
+    """Run a command in a checkout, as a user would, with this environment's programs."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "WISE_WORKERS": str(workers),
+        "WISE_DEVICE": "cpu",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_STUDIO_OFFLINE": "1",
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def stages_run(done):
+    return re.findall(r"Running stage '(\w+)'", done.stdout)
+
+
+def checkout(folder):
+    """A copy of what git would clone, as it stands in the working tree, with tiny parameters."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in listed.stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_parameters(), sort_keys=False))
+    with (folder / ".gitignore").open("a") as ignored:
+        ignored.write("/photographs/\n")
+    run(folder, "git", "init", "--quiet")
+    run(folder, "git", "add", "--all")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    run(folder, "git", *identity, "commit", "--quiet", "--message", "start")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Twelve training scenes, six for evaluation, and eight for the proposal network."""
+    folder = tmp_path_factory.mktemp("drawn")
+    scenes.draw_voc(folder / "VOC2012", {"train": 12, "val": 6}, seed=3)
+    scenes.draw_coco(folder / "source", 8, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, photographs):
+    """A checkout in which `dvc repro` has run."""
+    folder = tmp_path_factory.mktemp("project")
+    checkout(folder)
+    shutil.copytree(photographs, folder / "photographs")
+    done = run(folder, "dvc", "repro")
+    assert stages_run(done) == sorted(STAGES, key=stages_run(done).index)
+    assert set(stages_run(done)) == set(STAGES)
+    return folder
+
+
+def shelf(folder, *stages):
+    """Digests of all files that stages have left."""
+    files = [p for stage in stages for p in sorted((folder / "data" / stage).rglob("*"))]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def changed(folder):
+    """Stages that DVC says would have to run, not counting those that follow from them."""
+    status = json.loads(run(folder, "dvc", "status", "--json").stdout)
+    return {
+        stage
+        for stage, changes in status.items()
+        if any(isinstance(change, dict) and "changed deps" in change for change in changes)
+    }
+
+
+def test_the_tables_are_there(project):
+    metrics = json.loads((project / "data" / "evaluation" / "metrics.json").read_text())
+    assert {"pseudo_masks", "wise", "wise+refine"} <= set(metrics)
+    for method in metrics.values():
+        for protocol in ("coco", "wise"):
+            assert {"mAP25", "mAP50", "mAP75", "ABO", "per_class"} <= set(method[protocol])
+
+
+def test_a_second_run_runs_nothing(project):
+    assert stages_run(run(project, "dvc", "repro")) == []
+    assert run(project, "dvc", "status").stdout.startswith("Data and pipelines are up to date")
+
+
+def test_only_a_stage_that_uses_a_line_runs_again(project):
+    for line, stages in {
+        "pipeline/sampler.py": {"sampler"},
+        "pipeline/response.py": {"peaks"},
+        "pipeline/networks/backbones.py": {
+            *("prm", "peaks", "sharpmask", "proposals", "mask_rcnn", "predictions")
+        },
+        "README.md": set(),
+        "wise.py": set(),
+    }.items():
+        file = project / line
+        before = file.read_text()
+        file.write_text(f"{before}\n# changed\n")
+        assert changed(project) == stages, line
+        file.write_text(before)
+    assert changed(project) == set()
+
+
+def test_a_changed_photograph_tag_or_source_makes_its_reader_run(project):
+    voc = project / "photographs" / "VOC2012"
+    for file, stage in {
+        next((voc / "JPEGImages").glob("*.jpg")): "dataset",
+        next((voc / "ImageSets" / "Main").glob("*_train.txt")): "dataset",
+        project / "photographs" / "source" / "instances.json": "sharpmask",
+    }.items():
+        before = file.read_bytes()
+        file.write_bytes(before + b"\n")
+        assert changed(project) == {stage}
+        file.write_bytes(before)
+    assert changed(project) == set()
+
+
+def test_without_truth_and_with_other_workers_the_same_bytes(project, photographs, tmp_path):
+    checkout(tmp_path)
+    shutil.copytree(photographs, tmp_path / "photographs")
+    voc = tmp_path / "photographs" / "VOC2012"
+    shutil.rmtree(voc / "SegmentationObject")
+    shutil.rmtree(voc / "SegmentationClass")
+    for annotation in (voc / "Annotations").glob("*.xml"):
+        boxless = re.sub(r"<bndbox>.*?</bndbox>", "", annotation.read_text(), flags=re.DOTALL)
+        annotation.write_text(boxless)
+    done = run(tmp_path, "dvc", "repro", "refinement", workers=1)
+    assert set(stages_run(done)) == set(STAGES) - {"evaluation"}
+    before_evaluation = [stage for stage in STAGES if stage not in ("dataset", "evaluation")]
+    ours, theirs = shelf(tmp_path, *before_evaluation), shelf(project, *before_evaluation)
+    assert len(ours) > 50
+    assert ours == theirs
+    for name in ("train.json", "val.json"):
+        path = Path("data", "dataset", name)
+        assert (tmp_path / path).read_bytes() == (project / path).read_bytes()
+    # Nothing to compare with is said, and is no failure.
+    assert "nothing to compare with" in run(tmp_path, "dvc", "repro").stdout
+
+
+def test_another_temperature_runs_the_sampler_and_what_follows(project):
+    done = run(project, "dvc", "exp", "run", "-S", "sampler.temperature=0.5")
+    assert stages_run(done) == AFTER_SAMPLER
+    run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout")
+    # And back: from the cache, not from the processor.
+    assert stages_run(run(project, "dvc", "repro")) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value", "message"),
+    [
+        ("sampler", "temperatur", 1, r"sampler\.temperatur: unknown.*did you mean temperature"),
+        ("sampler", "temperature", 0, r"sampler\.temperature = 0.*above 0.*argmax.*1e-6"),
+        ("peaks", "minimum", 1.5, r"peaks\.minimum = 1\.5: .*less than or equal to 1"),
+        ("prm", "side", "large", r"prm\.side = 'large': .*integer"),
+        ("dataset", "path", "nowhere", r"nowhere"),
+        ("dataset", "train", "trian", r"trian.*train, val"),
+        ("sharpmask", "path", "nowhere", r"nowhere"),
+        ("prm", "weights", "absent.pt", r"absent\.pt: no such file"),
+    ],
+)
+def test_bad_parameters_end_with_one_line(project, stage, key, value, message):
+    before = shelf(project, stage)
+    file = project / "params.yaml"
+    good = file.read_text()
+    parameters = yaml.safe_load(good)
+    parameters[stage][key] = value
+    file.write_text(yaml.safe_dump(parameters))
+    try:
+        done = run(project, sys.executable, "-m", f"stages.{stage}", check=False)
+    finally:
+        file.write_text(good)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{stage}: .*{message}.*\n", done.stderr), done.stderr
+    assert shelf(project, stage) == before
+
+
+def test_a_gpu_that_is_not_there_is_said(project, monkeypatch):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.prm"],
+        cwd=project,
+        env={**os.environ, "WISE_DEVICE": "cuda"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "prm: WISE_DEVICE=cuda: torch sees no GPU here; unset it, or set it to cpu\n"
+    )

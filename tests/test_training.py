@@ -1,0 +1,111 @@
+"""The training loop: the same weights whatever the workers and however often it is killed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline import runtime
+from pipeline.errors import InputError
+from pipeline.training import Places, Schedule, Visit, fit
+
+
+class Points:
+    """Points of a plane and the sums of their coordinates, with noise drawn a visit."""
+
+    def __init__(self, fatal: int | None = None) -> None:
+        self.fatal = fatal
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, visit: Visit):
+        point = torch.from_numpy(visit.generator(0).normal(size=2)).float()
+        value = point.sum() if visit.epoch != self.fatal else torch.tensor(float("nan"))
+        return point, value
+
+    def collate(self, samples):
+        return tuple(torch.stack(values) for values in zip(*samples, strict=True))
+
+
+def schedule(**changes) -> Schedule:
+    values = {
+        "epochs": 4,
+        "batch": 4,
+        "optimiser": "adamw",
+        "rate": 0.05,
+        "backbone_factor": 1.0,
+        "weight_decay": 0.0,
+        "decay": "cosine",
+        "warmup": 2,
+    }
+    return Schedule.model_validate({**values, **changes})
+
+
+def train(folder: Path, samples=None, **changes):
+    runtime.seed_everything(0)
+    # Dropout draws from torch's own generator, which a resumed run has to find as it was.
+    network = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def loss(batch):
+        points, sums = batch
+        return {"squared": (network(points)[:, 0] - sums).square().mean()}
+
+    places = Places(folder / "checkpoint.pt", folder / "curves")
+    means = fit(network, loss, samples or Points(), schedule(**changes), 0, places, "test")
+    return network.state_dict(), means
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+
+
+def test_it_learns(tmp_path):
+    _, means = train(tmp_path / "long", epochs=30)
+    _, start = train(tmp_path / "short", epochs=1)
+    assert means["loss"] < 0.6 * start["loss"]
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_WORKERS", "1")
+    one, _ = train(tmp_path / "one")
+    monkeypatch.setenv("WISE_WORKERS", "2")
+    two, _ = train(tmp_path / "two")
+    assert_same(one, two)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    whole, _ = train(tmp_path / "whole")
+    with pytest.raises(InputError):
+        train(tmp_path / "cut", Points(fatal=2))
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    resumed, _ = train(tmp_path / "cut")
+    assert_same(whole, resumed)
+    curves = [
+        (tmp_path / run / "curves" / "plots" / "metrics" / "loss.tsv") for run in ("whole", "cut")
+    ]
+    assert curves[0].read_text() == curves[1].read_text()
+
+
+def test_a_loss_that_is_not_finite_ends_training(tmp_path):
+    with pytest.raises(InputError, match=r"test: the loss is no longer finite; lower"):
+        train(tmp_path, Points(fatal=0))
+
+
+def test_pretrained_layers_learn_at_their_own_rate(tmp_path):
+    network = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def loss(batch):
+        points, sums = batch
+        out = network["head"](network["backbone"](points))[:, 0]
+        return {"squared": (out - sums).square().mean()}
+
+    places = Places(tmp_path / "checkpoint.pt", tmp_path / "curves")
+    fit(network, loss, Points(), schedule(backbone_factor=0.0, optimiser="sgd"), 0, places, "test")
+    after = network.state_dict()
+    assert torch.equal(after["backbone.weight"], before["backbone.weight"])
+    assert not torch.equal(after["head.weight"], before["head.weight"])
