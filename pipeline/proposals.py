@@ -29,7 +29,7 @@ from pipeline.networks.sharpmask import (
 )
 from pipeline.parameters import Parameters
 
-_WINDOWS_AT_A_TIME = 32
+_WINDOWS_AT_A_TIME = 64
 
 
 class ProposalsParameters(Parameters):
@@ -79,7 +79,6 @@ def _load(weights: Path) -> SharpMask:
     return network.eval()
 
 
-@torch.inference_mode()
 def propose(
     network: SharpMask, image: NDArray[np.uint8], parameters: ProposalsParameters
 ) -> Proposals:
@@ -124,6 +123,7 @@ class _Level:
     laterals: list[Tensor]
 
 
+@torch.inference_mode()
 def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float) -> _Level:
     """Code and score all windows, whose centres cover the image from edge to edge."""
     height, width = image.shape[:2]
@@ -163,10 +163,11 @@ def _draw(
     return rles
 
 
+@torch.inference_mode()
 def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDArray[np.float32]:
     """Masks of windows at `places` (y, x) of the grid: logits of shape (n, 160, 160)."""
     ys, xs = torch.from_numpy(places).to(level.code.device).T
-    code = level.code[0, :, ys, xs].T[:, :, None, None]
+    code = level.code[0, :, ys, xs].T
     with torch.autocast(code.device.type, torch.bfloat16, enabled=code.device.type == "cuda"):
         logits = network.refinement(code, window_parts(level.laterals, ys, xs))
     sharp: NDArray[np.float32] = logits[:, 0].float().cpu().numpy()

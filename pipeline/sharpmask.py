@@ -274,7 +274,9 @@ def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mappin
     """Phase 1: scores of all patches, coarse masks of those with an object (DeepMask, Eq. 1)."""
     _, code = network(batch["image"] / 255)
     score = soft_margin(network.scores(code).flatten(), batch["label"]).mean()
-    coarse = F.interpolate(network.masks(code), batch["mask"].shape[-2:], mode="bilinear")
+    coarse = F.interpolate(
+        network.masks(code.flatten(1)), batch["mask"].shape[-2:], mode="bilinear"
+    )
     of_patches = soft_margin(coarse, batch["mask"]).mean(dim=(1, 2, 3))
     has_object = (batch["label"] > 0).float()
     mask = (of_patches * has_object).sum() / has_object.sum().clamp(min=1)
@@ -287,7 +289,7 @@ def sharpening_loss(
     """Phase 2: sharp masks, from a DeepMask that no longer learns (SharpMask, section 2.2)."""
     with torch.no_grad():
         features, code = deepmask(batch["image"] / 255)
-    masks = refinement(code, refinement.lateral(features))
+    masks = refinement(code.flatten(1), refinement.lateral(features))
     return {"mask": soft_margin(masks, batch["mask"]).mean()}
 
 

@@ -25,13 +25,28 @@ AFTER_SAMPLER = ["sampler", "mask_rcnn", "predictions", "refinement", "evaluatio
 def tiny_parameters():
     """The embedded default with fewer of everything."""
     parameters = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
-    one_epoch = {"epochs": 1, "batch": 2}
+    one_epoch = {"epochs": 1, "batch": 4}
     parameters["dataset"] |= {"kind": "voc", "path": "photographs/VOC2012"}
-    parameters["sharpmask"]["path"] = "photographs/source"
     parameters["prm"]["side"] = 96
     parameters["prm"]["schedule"] |= one_epoch
+    parameters["sharpmask"] |= {
+        "path": "photographs/source",
+        "features": 8,
+        "code": 16,
+        "score": 16,
+        "lateral": 8,
+        "refinement": 8,
+        "samples_per_epoch": 8,
+    }
+    parameters["sharpmask"]["deepmask"] |= one_epoch
+    parameters["sharpmask"]["sharpening"] |= one_epoch
+    parameters["proposals"] |= {"count": 40, "largest_scale": -0.5}
     parameters["sampler"]["visits"] = 1
-    return tiny_networks(parameters, one_epoch)
+    parameters["mask_rcnn"]["architecture"] |= {"min_side": 64, "max_side": 96, "channels": 16}
+    parameters["mask_rcnn"]["architecture"] |= {"box_features": 16, "proposals": 20, "rois": 16}
+    parameters["mask_rcnn"]["schedule"] |= one_epoch
+    parameters["predictions"]["score_threshold"] = 0.0
+    return parameters
 
 
 def run(folder, *command, workers=2, check=True):

@@ -214,7 +214,7 @@ def test_deepmask_loss_against_numpy(image, network):
     terms = deepmask_loss(network.deepmask, 3.0, batch)
     with torch.no_grad():
         _, code = network.deepmask(batch["image"] / 255)
-        logits = network.deepmask.masks(code).numpy().astype(float)
+        logits = network.deepmask.masks(code.flatten(1)).numpy().astype(float)
         scores = network.deepmask.scores(code).numpy().astype(float)[:, 0, 0]
     score = np.mean(np.log(1 + np.exp(-batch["label"].numpy() * scores)))
     signs = batch["mask"].numpy()
@@ -254,7 +254,7 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
         return {"loss": 0.0}
 
     monkeypatch.setattr("pipeline.sharpmask.fit", fit)
-    network, description, losses = train([image], PARAMETERS, tmp_path)
+    _, description, losses = train([image], PARAMETERS, tmp_path)
     assert any(name.startswith("backbone.trunk.conv_stem") for name in states["DeepMask"])
     assert {name.split(".")[0] for name in states["DeepMask"]} == {
         "backbone",

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +27,7 @@ IMAGES_A_PART = 256
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 2**18
 _UNFINISHED = "unfinished"
+_PARTS_OPEN = 16
 
 Values = Mapping[str, Any]  # column -> array of its rows, or a sequence of arrays if nested
 
@@ -132,6 +132,16 @@ class RaggedWriter:
             _write(part, f"{column.nested}_offset", offsets, (f"{row}_edge",), meaning)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A part opened for reading; its offsets are in memory, its other columns on disk."""
+
+    height: Sequence[int]
+    width: Sequence[int]
+    columns: Mapping[str, Any]
+    offsets: Mapping[str, NDArray[np.int64]]
+
+
 class RaggedStore:
     """A store opened for reading, image by image, in the order it was written.
 
@@ -144,7 +154,7 @@ class RaggedStore:
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
         self._schema = schema
-        self._cached: tuple[int, dict[str, NDArray[Any]]] | None = None
+        self._opened: dict[str, _Part] = {}
         try:
             self._group = zarr.open_group(path, mode="r")
         except FileNotFoundError:
@@ -160,19 +170,6 @@ class RaggedStore:
         """The attributes of the store: what made it, with which parameters."""
         return dict(self._group.attrs)
 
-    @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        parts = sorted(name for name in self._group.group_keys())
-        return {
-            str(image): (number, position)
-            for number, name in enumerate(parts)
-            for position, image in enumerate(self._part_ids(name))
-        }
-
-    def _part_ids(self, name: str) -> Sequence[str]:
-        ids: Any = self._group[name].attrs["image_id"]
-        return [str(image) for image in ids]
-
     def __len__(self) -> int:
         return len(self._places)
 
@@ -184,9 +181,9 @@ class RaggedStore:
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Height and width of the image, in pixels."""
-        number, position = self._place(image_id)
-        attributes: Any = self._part(number).attrs
-        return int(attributes["height"][position]), int(attributes["width"][position])
+        name, position = self._place(image_id)
+        part = self._part(name)
+        return part.height[position], part.width[position]
 
     def read(self, image_id: str) -> dict[str, Any]:
         """The rows of one image: column -> array, or a list of arrays where nested.
@@ -196,50 +193,49 @@ class RaggedStore:
         InputError
             If the store holds no such image.
         """
-        number, position = self._place(image_id)
-        offsets = self._offsets_of(number)
-        first, last = offsets[f"{self._schema.row}_offset"][position : position + 2]
-        part = self._part(number)
-        return {
-            name: self._read_column(part, name, column, offsets, int(first), int(last))
-            for name, column in self._schema.columns.items()
-        }
+        name, position = self._place(image_id)
+        part = self._part(name)
+        first, last = part.offsets[f"{self._schema.row}_offset"][position : position + 2]
+        values: dict[str, Any] = {}
+        for column_name, column in self._schema.columns.items():
+            array = part.columns[column_name]
+            if column.nested is None:
+                values[column_name] = array[first:last]
+            else:
+                edges = part.offsets[f"{column.nested}_offset"][first : last + 1]
+                values[column_name] = np.split(array[edges[0] : edges[-1]], edges[1:-1] - edges[0])
+                # Of no rows, split makes one empty piece.
+                values[column_name] = values[column_name][: last - first]
+        return values
 
-    def _read_column(
-        self,
-        part: zarr.Group,
-        name: str,
-        column: Column,
-        offsets: Mapping[str, NDArray[Any]],
-        first: int,
-        last: int,
-    ) -> Any:
-        array: Any = part[name]
-        if column.nested is None:
-            return array[first:last]
-        edges = offsets[f"{column.nested}_offset"][first : last + 1]
-        values = array[edges[0] : edges[-1]]
-        return [values[a - edges[0] : b - edges[0]] for a, b in pairwise(edges)]
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """Part, and position in it, of every image."""
+        places = {}
+        for name in sorted(self._group.group_keys()):
+            ids: Any = self._group[name].attrs["image_id"]
+            places.update({str(image): (name, position) for position, image in enumerate(ids)})
+        return places
 
-    def _place(self, image_id: str) -> tuple[int, int]:
+    def _place(self, image_id: str) -> tuple[str, int]:
         if image_id not in self._places:
             raise InputError(f"{self.path}: holds no image {image_id}")
         return self._places[image_id]
 
-    def _part(self, number: int) -> zarr.Group:
-        part = self._group[f"part_{number:05d}"]
-        assert isinstance(part, zarr.Group)
-        return part
-
-    def _offsets_of(self, number: int) -> dict[str, NDArray[Any]]:
-        """All offsets of a part; those of the last part read are kept."""
-        if self._cached is None or self._cached[0] != number:
-            arrays = dict(self._part(number).arrays())
-            offsets: dict[str, Any] = {
-                name: array[:] for name, array in arrays.items() if name.endswith("_offset")
-            }
-            self._cached = (number, offsets)
-        return self._cached[1]
+    def _part(self, name: str) -> _Part:
+        """A part, of which the last few that were read stay open."""
+        if name not in self._opened:
+            if len(self._opened) == _PARTS_OPEN:
+                self._opened.clear()
+            group: Any = self._group[name]
+            arrays = dict(group.arrays())
+            self._opened[name] = _Part(
+                height=group.attrs["height"],
+                width=group.attrs["width"],
+                columns=arrays,
+                offsets={key: array[:] for key, array in arrays.items() if key.endswith("_offset")},
+            )
+        return self._opened[name]
 
 
 def _row_count(schema: Schema, values: Values) -> int:

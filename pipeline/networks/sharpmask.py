@@ -5,8 +5,9 @@ gives a coarse mask and a score. SharpMask (Pinheiro et al., ECCV 2016) starts a
 the same code and sharpens it, level by level, with the trunk's features of smaller strides.
 
 A window is a square of `WINDOW` pixels; it is seen with a margin of `MARGIN` pixels around it,
-which makes a patch. Everything is a convolution, so that an image is a grid of overlapping
-windows, `STRIDE` pixels apart, that share the features of the trunk.
+which makes a patch. All up to code and score is a convolution, so that an image is a grid of overlapping
+windows, `STRIDE` pixels apart, that share the features of the trunk; what only chosen windows
+need is computed for those.
 """
 
 from itertools import pairwise
@@ -68,7 +69,7 @@ class DeepMask(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(description.features, description.code, WINDOW // STRIDE),
         )
-        self.mask_head = nn.Conv2d(description.code, COARSE_SIDE**2, 1)
+        self.mask_head = nn.Linear(description.code, COARSE_SIDE**2)
         self.score_head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Conv2d(description.code, description.score, 1),
@@ -93,7 +94,7 @@ class DeepMask(nn.Module):
         return features, self.encoder(_without_margin(features[-1], STRIDE))
 
     def masks(self, code: Tensor) -> Tensor:
-        """Coarse masks, logits (n, 1, 56, 56), from codes (n, code, 1, 1)."""
+        """Coarse masks, logits (n, 1, 56, 56), from codes (n, code)."""
         logits: Tensor = self.mask_head(code)
         return logits.view(-1, 1, COARSE_SIDE, COARSE_SIDE)
 
@@ -121,7 +122,7 @@ class Refinement(nn.Module):
         super().__init__()
         widths = [description.refinement // 2**level for level in range(len(STRIDES))]
         self._start = widths[0]
-        self.start = nn.Conv2d(description.code, widths[0] * (WINDOW // STRIDE) ** 2, 1)
+        self.start = nn.Linear(description.code, widths[0] * (WINDOW // STRIDE) ** 2)
         self.laterals = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(below, description.lateral, 3, padding=1),
@@ -153,7 +154,7 @@ class Refinement(nn.Module):
 
         Parameters
         ----------
-        code : (n, code, 1, 1).
+        code : (n, code).
         laterals : the windows' parts of the lateral maps: sides 10, 20, 40 and 80.
 
         Returns
@@ -179,7 +180,7 @@ class SharpMask(nn.Module):
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """From patches (n, 3, 192, 192) in 0..1 to masks (n, 1, 160, 160) and scores (n,)."""
         features, code = self.deepmask(patches)
-        masks = self.refinement(code, self.refinement.lateral(features))
+        masks = self.refinement(code.flatten(1), self.refinement.lateral(features))
         return masks, self.deepmask.scores(code).flatten()
 
 

@@ -60,7 +60,7 @@ def test_windows_of_a_whole_image_are_those_of_its_cuttings(network):
     place = CONTEXT // STRIDE
     places = [(place, place), (place + 2, place + 1), (place + 4, place + 3)]
     ys, xs = torch.tensor(places).T
-    codes = code[0][:, ys, xs].T[:, :, None, None]
+    codes = code[0][:, ys, xs].T
     masks = network.refinement(codes, window_parts(laterals, ys, xs))
     for (y, x), mask in zip(places, masks, strict=True):
         top, left = y * STRIDE - CONTEXT, x * STRIDE - CONTEXT
@@ -76,7 +76,7 @@ def test_windows_of_a_whole_image_are_those_of_its_cuttings(network):
             )
         ]
         assert mask.shape == (1, WINDOW, WINDOW)
-        close(network.refinement(alone, laterals_alone)[0], mask)
+        close(network.refinement(alone.flatten(1), laterals_alone)[0], mask)
     assert (masks[0] - masks[1]).abs().max() > 1e-2
     assert scores.std() > 1e-4
 
@@ -87,7 +87,7 @@ def test_a_patch_is_one_window(network):
     assert masks.shape == (2, 1, WINDOW, WINDOW)
     assert scores.shape == (2,)
     _, code = network.deepmask(torch.rand(2, 3, PATCH, PATCH))
-    assert network.deepmask.masks(code).shape == (2, 1, 56, 56)
+    assert network.deepmask.masks(code.flatten(1)).shape == (2, 1, 56, 56)
 
 
 def test_window_parts_are_slices():
