@@ -5,9 +5,9 @@ gives a coarse mask and a score. SharpMask (Pinheiro et al., ECCV 2016) starts a
 the same code and sharpens it, level by level, with the trunk's features of smaller strides.
 
 A window is a square of `WINDOW` pixels; it is seen with a margin of `MARGIN` pixels around it,
-which makes a patch. All up to code and score is a convolution, so that an image is a grid of overlapping
-windows, `STRIDE` pixels apart, that share the features of the trunk; what only chosen windows
-need is computed for those.
+which makes a patch. All up to code and score is a convolution, so that an image is a grid of
+overlapping windows, `STRIDE` pixels apart, that share the features of the trunk; what only
+chosen windows need is computed for those.
 """
 
 from itertools import pairwise
