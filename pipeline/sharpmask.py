@@ -64,8 +64,8 @@ class SharpMaskParameters(Parameters):
     negative_octaves: float = Field(
         gt=0, description="least difference of scale, octaves, that makes up for any distance"
     )
-    smallest_scale: float = Field(description="of negatives, a power of two")
-    largest_scale: float = Field(description="of negatives, a power of two")
+    smallest_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
+    largest_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
     colour_jitter: float = Field(
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
