@@ -347,8 +347,8 @@ def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
     files.write_bytes(path, text.getvalue().encode())
 
 
-def write_table(path: Path, metrics: Mapping[str, Any], supervision: str) -> None:
-    """Write the means as a Markdown table, with the supervision of the proposals under it."""
+def markdown_table(metrics: Mapping[str, Any], supervision: str) -> str:
+    """The means as a Markdown table, with the supervision of the proposals under it."""
     rows = [
         {"method": method, "protocol": protocol}
         | {name: value for name, value in summary.items() if name != "per_class"}
@@ -362,7 +362,7 @@ def write_table(path: Path, metrics: Mapping[str, Any], supervision: str) -> Non
         "All but the counts in percent. pseudo_masks are ranked by objectness and never cut by "
         f"score.\n\nSupervision of the proposals: {supervision}\n"
     )
-    files.write_bytes(path, f"{table}\n{note}".encode())
+    return f"{table}\n{note}"
 
 
 def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

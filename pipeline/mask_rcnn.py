@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
-from torchvision.transforms.v2 import functional as augment
 
 from pipeline import masks
 from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
+from pipeline.augmentation import jitter_colours
 from pipeline.errors import InputError
 from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, fit_size, pad, to_size
 from pipeline.parameters import Parameters
@@ -29,8 +29,8 @@ class MaskRcnnParameters(Parameters):
     architecture: Architecture
     weights: str = Field(description="of the backbone: package, hub, none, or a file")
     flip: float = Field(ge=0, le=1, description="share of the visits that see the mirror image")
-    jitter: float = Field(
-        ge=0, lt=1, description="brightness, contrast and saturation times 1 - jitter to 1 + jitter"
+    colour_jitter: float = Field(
+        ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
     schedule: Schedule
     seed: NonNegativeInt
@@ -78,7 +78,7 @@ class PseudoMasks:
         rng = visit.generator(self._parameters.seed)
         if rng.random() < self._parameters.flip:
             image, shapes = image.flip(2), shapes.flip(2)
-        image = _jitter(image, self._parameters.jitter, rng)
+        image = jitter_colours(image, rng, self._parameters.colour_jitter)
         return image, target(shapes, drawn.label)
 
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
@@ -109,14 +109,6 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
         "labels": torch.from_numpy(label[kept].astype(np.int64) + 1),
         "masks": shapes[kept],
     }
-
-
-def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
-    image = augment.adjust_brightness(image, brightness)
-    image = augment.adjust_contrast(image, contrast)
-    jittered: Tensor = augment.adjust_saturation(image, saturation)
-    return jittered
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:

@@ -1,13 +1,15 @@
-"""A map over images by local processes, in order, with a bounded number under way."""
+"""Maps over images by local processes, in order, with a bounded number under way."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from pipeline import runtime
+from pipeline.artifacts.split import Photograph
 from pipeline.errors import InputError
+from pipeline.progress import track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,3 +46,17 @@ def ordered_map(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_photographs(
+    function: Callable[[Item], Result],
+    item: Callable[[Photograph], Item],
+    photographs: Sequence[Photograph],
+    what: str,
+) -> Iterator[tuple[Photograph, Result]]:
+    """Yield every photograph with `function(item(photograph))`, and show the progress.
+
+    `item` makes what is sent to a worker process, where `function` runs.
+    """
+    results = ordered_map(function, map(item, photographs), runtime.workers())
+    yield from track(zip(photographs, results, strict=True), len(photographs), what)

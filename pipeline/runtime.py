@@ -84,6 +84,9 @@ def process_context() -> BaseContext:
 def start_worker() -> None:
     """Prepare a worker process: one thread, so that no result depends on their number."""
     keep_freed_memory()
+    # oneDNN keeps a kernel, with memory of its own, for every shape it has met; photographs
+    # come in so many that a worker would grow with their number.
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
     torch.set_num_threads(1)
 
 

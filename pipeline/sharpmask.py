@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from pipeline import runtime
+from pipeline.augmentation import jitter_colours
 from pipeline.datasets.coco import SourceImage, SourceObject
 from pipeline.errors import InputError
 from pipeline.networks.sharpmask import (
@@ -176,11 +177,11 @@ class PatchSamples:
     ) -> Patch:
         pixels = Image.fromarray(image.pixels())
         colours = np.asarray(cut(pixels, window, PATCH, PATCH, (OUTSIDE,) * 3))
-        colours = jitter_colours(colours, rng, self._parameters.colour_jitter)
         if rng.random() < 0.5:
             colours, mask = colours[:, ::-1], mask[:, ::-1]
+        patch = torch.from_numpy(colours.transpose(2, 0, 1).copy())
         return {
-            "image": torch.from_numpy(colours.transpose(2, 0, 1).copy()),
+            "image": jitter_colours(patch, rng, self._parameters.colour_jitter),
             "label": torch.tensor(label),
             "mask": torch.from_numpy(mask[None].copy()),
         }
@@ -249,20 +250,6 @@ def cut(
     canvas.paste(image, (-x, -y))
     box = (left - x, top - y, left - x + length, top - y + length)
     return canvas.resize((pixels, pixels), Image.Resampling.BILINEAR, box)
-
-
-def jitter_colours(
-    image: NDArray[np.uint8], rng: np.random.Generator, strength: float
-) -> NDArray[np.uint8]:
-    """Change brightness, contrast and saturation, each by a factor in 1 -+ `strength`."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
-    colours = image.astype(np.float32) * brightness
-    grey = colours.mean(axis=2, keepdims=True)
-    colours = grey + (colours - grey) * saturation
-    mean = grey.mean()
-    colours = mean + (colours - mean) * contrast
-    jittered: NDArray[np.uint8] = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
-    return jittered
 
 
 def soft_margin(logits: Tensor, signs: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ Model = TypeVar("Model", bound=Parameters)
 def read_parameters(model: type[Model], stage: str) -> Model:
     """Read and validate the section of params.yaml that belongs to a stage."""
     sections = _read_yaml(PARAMETERS_FILE)
+    stages = _read_yaml(PIPELINE_FILE)["stages"]
+    if unknown := sorted(set(sections) - set(stages)):
+        raise InputError(
+            f"{PARAMETERS_FILE}: {unknown[0]}: no stage; there are {', '.join(stages)}"
+        )
     if stage not in sections:
         raise InputError(f"{PARAMETERS_FILE}: {stage}: missing")
     return model.parse(sections[stage], stage)

@@ -9,7 +9,7 @@ from stages import SHELF, read_parameters, run, scratch, shelve
 
 
 def main() -> None:
-    """Run the stage."""
+    """Read or draw the photographs, write data/dataset."""
     parameters = read_parameters(DatasetParameters, "dataset")
     place = SHELF / "dataset"
     with scratch("dataset") as work:

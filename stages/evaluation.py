@@ -12,7 +12,7 @@ from stages import SHELF, read_parameters, run, scratch, shelve
 
 
 def main() -> None:
-    """Run the stage."""
+    """Read the truth and all instances, write data/evaluation."""
     parameters = read_parameters(EvaluationParameters, "evaluation")
     train = Truth.read(SHELF / "dataset" / "truth" / "train.json")
     val = Truth.read(SHELF / "dataset" / "truth" / "val.json")
@@ -33,9 +33,11 @@ def main() -> None:
             evaluation.write_results(work / "instances" / file_name, method)
         files.write_json(work / "metrics.json", metrics, indent=1)
         evaluation.write_per_class(work / "per_class.csv", metrics)
-        evaluation.write_table(work / "table.md", metrics, proposals.attributes["supervision"])
+        table = evaluation.markdown_table(metrics, proposals.attributes["supervision"])
+        files.write_bytes(work / "table.md", table.encode())
         for part in ("instances", "metrics.json", "per_class.csv", "table.md"):
             shelve(work / part, SHELF / "evaluation" / part)
+    print(table)
     judged = {"train": len(train.images), "val": len(val.images)}
     for split, images in judged.items():
         if not images:

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from pipeline import runtime
 from pipeline.artifacts.instances import InstanceWriter
 from pipeline.artifacts.split import Split
-from pipeline.parallel import ordered_map
+from pipeline.parallel import map_photographs
 from pipeline.predictions import PredictionsParameters, Predictor
-from pipeline.progress import track
 from stages import SHELF, read_parameters, run, scratch, shelve
 
 
@@ -26,17 +24,13 @@ def main() -> None:
 def detect(
     predictor: Predictor, split: Split, place: Path, parameters: PredictionsParameters
 ) -> int:
-    """Write the instances of a split's images that are not there yet, and count these."""
-    count = 0
+    """Write the instances of a split's images that are not there yet; count all of them."""
     with InstanceWriter(place, "predictions", split.classes, parameters.model_dump()) as store:
-        photographs = split.photographs[store.finished :]
-        files = [Path(split.root) / photograph.file for photograph in photographs]
-        found = ordered_map(predictor, files, runtime.workers())
-        shown = track(found, len(files), f"predictions, {place.name}")
-        for photograph, instances in zip(photographs, shown, strict=True):
+        remaining = split.photographs[store.finished :]
+        what = f"predictions, {place.name}"
+        for photograph, instances in map_photographs(predictor, split.path, remaining, what):
             store.add(photograph.id, photograph.height, photograph.width, instances)
-            count += len(instances.score)
-    return count
+    return store.rows
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Replace the predicted masks by the proposals most similar to them."""
 
-from pipeline import runtime
+from operator import attrgetter
+
 from pipeline.artifacts.instances import InstanceWriter
 from pipeline.artifacts.split import Split
-from pipeline.parallel import ordered_map
-from pipeline.progress import track
+from pipeline.parallel import map_photographs
 from pipeline.refinement import RefinementParameters, Refiner
 from stages import SHELF, read_parameters, run, scratch, shelve
 
@@ -20,16 +20,13 @@ def main() -> None:
             with InstanceWriter(
                 place, "refinement", split.classes, parameters.model_dump()
             ) as store:
-                photographs = split.photographs[store.finished :]
-                ids = [photograph.id for photograph in photographs]
-                refined = ordered_map(refiner, ids, runtime.workers())
-                shown = track(refined, len(ids), f"refinement, {name}")
-                count = 0
-                for photograph, instances in zip(photographs, shown, strict=True):
+                remaining = split.photographs[store.finished :]
+                what = f"refinement, {name}"
+                refined = map_photographs(refiner, attrgetter("id"), remaining, what)
+                for photograph, instances in refined:
                     store.add(photograph.id, photograph.height, photograph.width, instances)
-                    count += len(instances.score)
             shelve(place, SHELF / "refinement" / name)
-            print(f"refinement: {count} instances in {len(ids)} {name} images")
+            print(f"refinement: {store.rows} instances in {len(split.photographs)} {name} images")
 
 
 if __name__ == "__main__":

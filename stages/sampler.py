@@ -1,12 +1,12 @@
 """Draw a proposal for every peak, once for every visit that training will pay an image."""
 
-from pipeline import runtime
+from operator import attrgetter
+
 from pipeline.artifacts.coco import CocoAnnotations
 from pipeline.artifacts.draws import DrawStore, DrawWriter
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
-from pipeline.parallel import ordered_map
-from pipeline.progress import track
+from pipeline.parallel import map_photographs
 from pipeline.sampler import Sampler, SamplerParameters
 from stages import SHELF, read_parameters, run, scratch, shelve
 
@@ -19,17 +19,18 @@ def main() -> None:
     sampler = Sampler(SHELF / "peaks" / "train", place, parameters)
     with scratch("sampler") as unfinished:
         with DrawWriter(unfinished / "train", split.classes, parameters.model_dump()) as store:
-            photographs = split.photographs[store.finished :]
-            drawn = ordered_map(sampler, (p.id for p in photographs), runtime.workers())
-            shown = track(drawn, len(photographs), "sampler")
-            for photograph, draws in zip(photographs, shown, strict=True):
+            remaining = split.photographs[store.finished :]
+            drawn = map_photographs(sampler, attrgetter("id"), remaining, "sampler")
+            for photograph, draws in drawn:
                 store.add(photograph.id, photograph.height, photograph.width, draws)
         pseudo_masks = first_visit(split, DrawStore(unfinished / "train"), ProposalStore(place))
         pseudo_masks.write(unfinished / "pseudo_masks.json")
         shelve(unfinished / "train", SHELF / "sampler" / "train")
         shelve(unfinished / "pseudo_masks.json", SHELF / "sampler" / "pseudo_masks.json")
-    images = len(split.photographs)
-    print(f"sampler: {len(pseudo_masks)} pseudo masks on a first visit to {images} images")
+    print(
+        f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "
+        f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first visit"
+    )
 
 
 def first_visit(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:

@@ -1,4 +1,4 @@
-"""Trains the proposal network on a source of masks of any objects."""
+"""Train the proposal network on a source of masks of any objects."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stages import SHELF, read_parameters, run, scratch, shelve
 
 
 def main() -> None:
-    """From the source to the weights of a SharpMask."""
+    """Read the source, write data/sharpmask."""
     parameters = read_parameters(SharpMaskParameters, "sharpmask")
     source = read_source(Path(parameters.path))
     with scratch("sharpmask") as folder:
@@ -19,7 +19,7 @@ def main() -> None:
         write_json(folder / "metrics.json", losses, indent=1)
         for name in ("weights.safetensors", "metrics.json", "curves"):
             shelve(folder / name, SHELF / "sharpmask" / name)
-    print(f"SharpMask trained on {description.trained_on}")
+    print(f"sharpmask: trained on {description.trained_on}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ PARAMETERS = {
     },
     "weights": "none",
     "flip": 0.5,
-    "jitter": 0.2,
+    "colour_jitter": 0.2,
     "schedule": {
         "epochs": 2,
         "batch": 2,
@@ -125,8 +125,8 @@ def test_too_few_visits(world):
 
 
 def test_the_mirror_turns_image_boxes_and_masks(world):
-    image, plain = samples_of(world, parameters(flip=0, jitter=0))[Visit(1, 0)]
-    mirrored, turned = samples_of(world, parameters(flip=1, jitter=0))[Visit(1, 0)]
+    image, plain = samples_of(world, parameters(flip=0, colour_jitter=0))[Visit(1, 0)]
+    mirrored, turned = samples_of(world, parameters(flip=1, colour_jitter=0))[Visit(1, 0)]
     assert image[:, :, : WIDTH // 2].float().mean() > image[:, :, WIDTH // 2 :].float().mean()
     torch.testing.assert_close(mirrored.flip(2), image)
     torch.testing.assert_close(turned["masks"].flip(2), plain["masks"])

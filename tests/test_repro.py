@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from imports import ROOT
 
@@ -238,9 +239,19 @@ def test_bad_parameters_end_with_one_line(project, stage, key, value, message):
     assert shelf(project, stage) == before
 
 
-def test_a_gpu_that_is_not_there_is_said(project, monkeypatch):
-    import torch
+def test_a_section_of_no_stage_is_named(project):
+    file = project / "params.yaml"
+    good = file.read_text()
+    file.write_text(f"{good}\nsamplr:\n  temperature: 1.0\n")
+    try:
+        done = run(project, sys.executable, "-m", "stages.sampler", check=False)
+    finally:
+        file.write_text(good)
+    assert done.returncode == 1
+    assert done.stderr.startswith("sampler: params.yaml: samplr: no stage; there are dataset, prm")
 
+
+def test_a_gpu_that_is_not_there_is_said(project):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     done = subprocess.run(

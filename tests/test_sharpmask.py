@@ -15,7 +15,6 @@ from pipeline.sharpmask import (
     cut,
     deepmask_loss,
     is_background,
-    jitter_colours,
     object_window,
     sharpening_loss,
     train,
@@ -189,14 +188,6 @@ def test_half_the_patches_are_background_and_visits_repeat(image):
     again = samples[Visit(0, 5)]
     torch.testing.assert_close(again["image"], batch["image"][5])
     assert not torch.equal(samples[Visit(1, 5)]["image"], batch["image"][5])
-
-
-def test_colour_jitter_without_strength_changes_nothing():
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(jitter_colours(pixels, rng, 0.0), pixels)
-    assert np.ptp(jitter_colours(np.full_like(pixels, 90), rng, 0.3)) == 0
-    assert not np.array_equal(jitter_colours(pixels, rng, 0.3), pixels)
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ class RaggedWriter:
     """Writes a store image by image, in order, or goes on with one that was left unfinished.
 
     `finished` is the number of images that an earlier, interrupted writer left there whole;
-    `close` writes what is left.
+    `rows` and `empty` are the rows and the images without any, theirs included; `close` writes
+    what is left.
     """
 
     def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any]) -> None:
@@ -71,13 +72,19 @@ class RaggedWriter:
             zarr_format=3,
             attributes={"schema_version": SCHEMA_VERSION, **attributes},
         )
-        self._parts = sum(1 for _ in self._group.group_keys())
+        counts = [np.diff(_rows_of(part, schema)) for _, part in sorted(self._group.groups())]
+        self._parts = len(counts)
         self.finished = self._parts * IMAGES_A_PART
+        self.rows = sum(int(of_images.sum()) for of_images in counts)
+        self.empty = sum(int((of_images == 0).sum()) for of_images in counts)
         self._images: list[tuple[str, int, int]] = []
         self._values: list[Values] = []
 
     def append(self, image_id: str, height: int, width: int, values: Values) -> None:
         """Add an image (its id, and its size in pixels) and its rows."""
+        rows = _row_count(self._schema, values)
+        self.rows += rows
+        self.empty += not rows
         self._images.append((image_id, height, width))
         self._values.append(values)
         if len(self._images) == IMAGES_A_PART:
@@ -236,6 +243,11 @@ class RaggedStore:
                 offsets={key: array[:] for key, array in arrays.items() if key.endswith("_offset")},
             )
         return self._opened[name]
+
+
+def _rows_of(part: zarr.Group, schema: Schema) -> NDArray[np.int64]:
+    offsets: Any = part[f"{schema.row}_offset"]
+    return np.asarray(offsets[:], np.int64)
 
 
 def _row_count(schema: Schema, values: Values) -> int:

@@ -48,7 +48,11 @@ class Split(BaseModel):
 
     def image(self, photograph: Photograph) -> NDArray[np.uint8]:
         """The pixels of a photograph, RGB, shape (height, width, 3)."""
-        return read_image(Path(self.root) / photograph.file)
+        return read_image(self.path(photograph))
+
+    def path(self, photograph: Photograph) -> Path:
+        """The file of a photograph."""
+        return Path(self.root) / photograph.file
 
     def labels(self, photograph: Photograph) -> list[int]:
         """Indices of a photograph's tags among the classes, ascending."""

@@ -61,9 +61,10 @@ def class_names(folder: Path, name: str, tags: TagSource) -> list[str]:
     InputError
         As `read_split`.
     """
+    ids = _image_ids(folder, name)
     if tags == "main":
         return _classes_of_lists(folder, name)
-    return sorted(set().union(*_named(folder, _image_ids(folder, name)).values()))
+    return sorted(set().union(*_named(folder, ids).values()))
 
 
 def read_truth(folder: Path, name: str, split: Split) -> Truth:
