@@ -2,26 +2,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import MASK_RCNN as DESCRIPTION
 
 from pipeline import masks, runtime
 from pipeline.artifacts.instances import InstanceStore, InstanceWriter
 from pipeline.artifacts.weights import write_weights
-from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, MaskRcnnDescription
+from pipeline.networks.mask_rcnn import MaskRcnn
 from pipeline.parallel import ordered_map
 from pipeline.predictions import PredictionsParameters, Predictor, predict
 
-ARCHITECTURE = Architecture(
-    backbone="tf_efficientnet_lite0",
-    min_side=64,
-    max_side=128,
-    anchor=8.0,
-    channels=8,
-    mask_layers=1,
-    box_features=16,
-    proposals=20,
-    rois=8,
-)
-DESCRIPTION = MaskRcnnDescription(classes=("cat", "dog"), architecture=ARCHITECTURE)
 HEIGHT, WIDTH = 100, 150
 
 

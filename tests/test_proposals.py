@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import SHARPMASK as DESCRIPTION
 
 from pipeline import masks
 from pipeline.artifacts.weights import write_weights
 from pipeline.errors import InputError
-from pipeline.networks.sharpmask import PATCH, STRIDE, WINDOW, Description, SharpMask
+from pipeline.networks.sharpmask import PATCH, STRIDE, WINDOW, SharpMask
 from pipeline.parallel import ordered_map
 from pipeline.proposals import (
     ProposalsParameters,
@@ -27,15 +28,6 @@ VALUES = {
     "mask_threshold": 0.2,
 }
 PARAMETERS = ProposalsParameters.parse(VALUES, "proposals")
-DESCRIPTION = Description(
-    backbone="tf_efficientnet_lite0",
-    features=8,
-    code=16,
-    score=8,
-    lateral=4,
-    refinement=8,
-    trained_on="3 instance masks on 2 images of a test",
-)
 
 
 @pytest.fixture(scope="module")

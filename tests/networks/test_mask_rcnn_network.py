@@ -1,30 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from tiny import ARCHITECTURE
+from tiny import MASK_RCNN as DESCRIPTION
 
 from pipeline import runtime
 from pipeline.artifacts.weights import write_weights
 from pipeline.networks.mask_rcnn import (
-    Architecture,
     MaskRcnn,
-    MaskRcnnDescription,
     fit_size,
     pad,
     to_size,
 )
-
-ARCHITECTURE = Architecture(
-    backbone="tf_efficientnet_lite0",
-    min_side=64,
-    max_side=128,
-    anchor=8.0,
-    channels=8,
-    mask_layers=1,
-    box_features=16,
-    proposals=20,
-    rois=8,
-)
-DESCRIPTION = MaskRcnnDescription(classes=("cat", "dog"), architecture=ARCHITECTURE)
 
 
 def test_only_the_trunk_is_called_backbone():
