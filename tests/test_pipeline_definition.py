@@ -1,15 +1,20 @@
 """dvc.yaml, params.yaml, stages/ and data/ say the same; the truth is behind its door."""
 
 import importlib
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from imports import ROOT, closure
-from typer.testing import CliRunner
 
-import wise
+from pipeline.errors import InputError
 from pipeline.parameters import Parameters
+from wise.preset import write_preset
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMETERS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -96,12 +101,16 @@ def test_params_yaml_is_the_embedded_default():
     assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "scenes.yaml").read_text()
 
 
+@pytest.fixture
+def project(tmp_path):
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    return tmp_path
+
+
 @pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
-def test_a_preset_gives_valid_parameters(preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(wise, "PROJECT", tmp_path)
-    result = CliRunner().invoke(wise.app, ["preset", preset])
-    assert result.exit_code == 0, result.output
-    written = yaml.safe_load((tmp_path / "params.yaml").read_text())
+def test_a_preset_gives_valid_parameters(preset, project):
+    write_preset(preset, project)
+    written = yaml.safe_load((project / "params.yaml").read_text())
     for stage in STAGES:
         model(stage).parse(written[stage], stage)
     changed = yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text())
@@ -111,9 +120,22 @@ def test_a_preset_gives_valid_parameters(preset, tmp_path, monkeypatch):
                 assert written[stage][key] == value
 
 
-def test_an_unknown_preset_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(wise, "PROJECT", tmp_path)
-    result = CliRunner().invoke(wise.app, ["preset", "voc2021"])
-    assert result.exit_code == 1
-    assert "no preset voc2021; there are scenes, voc2012" in result.output
-    assert not (tmp_path / "params.yaml").exists()
+def test_an_unknown_preset_is_named(project):
+    with pytest.raises(InputError, match="no preset voc2021; there are scenes, voc2012"):
+        write_preset("voc2021", project)
+    assert not (project / "params.yaml").exists()
+
+
+def test_the_command_finds_its_project_from_a_subfolder(project):
+    for name in ("stages", "deep/down"):
+        (project / name).mkdir(parents=True)
+    shutil.copy(ROOT / "dvc.yaml", project)
+    command = [sys.executable, "-m", "wise", "preset"]
+    ran = partial(subprocess.run, cwd=project / "deep" / "down", capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert ran([*command, "scenes"], env=environment).returncode == 0
+    assert (project / "params.yaml").read_text() == (ROOT / "presets/scenes.yaml").read_text()
+    wrong = ran([*command, "none"], env=environment)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("wise: no preset none; there are")
+    assert ran(command, env=environment).returncode == 2

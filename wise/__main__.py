@@ -1,0 +1,5 @@
+"""`python -m wise`."""
+
+from wise import main
+
+main()

@@ -1,0 +1,20 @@
+"""The project that a command is about: the folder of dvc.yaml around where it is typed."""
+
+from pathlib import Path
+
+from pipeline.errors import InputError
+
+
+def root() -> Path:
+    """Find the project around the working directory.
+
+    Raises
+    ------
+    InputError
+        Outside of a project.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
+            return folder
+    raise InputError(f"{here}: in no project; go to a folder that holds dvc.yaml and stages/")
