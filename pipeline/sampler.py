@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from pipeline import masks
 from pipeline.artifacts.draws import Draws
-from pipeline.artifacts.peaks import Peaks, PeakStore
+from pipeline.artifacts.peaks import PeakStore, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.parameters import Parameters
 
@@ -47,7 +47,7 @@ class Sampler:
         """Make the draws of one image, for every visit that training will pay it."""
         # An image's own generator: others, and their number and order, do not change its draws.
         rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
-        peaks = _peak_store(self.peaks).peaks(image_id)
+        peaks = _peak_store(self.peaks).points(image_id)
         proposals = _proposal_store(self.proposals).proposals(image_id)
         return draw(peaks, proposals, self.parameters.temperature, self.parameters.visits, rng)
 
@@ -63,7 +63,7 @@ def _proposal_store(path: Path) -> ProposalStore:
 
 
 def draw(
-    peaks: Peaks,
+    peaks: Points,
     proposals: Proposals,
     temperature: float,
     visits: int,

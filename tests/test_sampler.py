@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chisquare
 
 from pipeline import masks
-from pipeline.artifacts.peaks import Peaks
+from pipeline.artifacts.peaks import Points
 from pipeline.artifacts.proposals import Proposals
 from pipeline.errors import InputError
 from pipeline.sampler import SamplerParameters, draw, probabilities
@@ -20,9 +20,7 @@ def scene(points):
         square[18 - 4 * number : 22 + 4 * number, 18 - 4 * number : 22 + 4 * number] = True
     y, x = np.array(points, np.int32).T
     count = len(points)
-    peaks = Peaks(
-        np.zeros(count, np.int16), y, x, np.ones(count, np.float32), np.zeros((count, 2, 2))
-    )
+    peaks = Points(np.zeros(count, np.int16), y, x)
     return peaks, Proposals(masks.encode(squares), OBJECTNESS)
 
 
@@ -71,7 +69,7 @@ def test_an_image_without_proposals_or_peaks():
     peaks, proposals = scene([(20, 20)])
     rng = np.random.default_rng(0)
     assert draw(peaks, Proposals([], OBJECTNESS[:0]), 1.0, 3, rng).draw.shape == (0, 3)
-    nothing = Peaks(*(values[:0] for values in vars(peaks).values()))
+    nothing = Points(*(values[:0] for values in vars(peaks).values()))
     assert draw(nothing, proposals, 1.0, 3, rng).draw.shape == (0, 3)
 
 

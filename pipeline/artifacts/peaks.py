@@ -12,18 +12,26 @@ from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
 
 
 @dataclass(frozen=True)
-class Peaks:
-    """The n peaks of an image.
+class Points:
+    """Where the n peaks of an image are.
 
     label : int16 (n,), index of the class.
     y, x : int32 (n,), pixel of the photograph.
-    value : float32 (n,), height of the class response map.
-    response : float32 (n, h, w), peak response maps over the whole image, each of sum 1.
     """
 
     label: NDArray[np.int16]
     y: NDArray[np.int32]
     x: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Peaks(Points):
+    """The n peaks of an image, with what the classifier saw there.
+
+    value : float32 (n,), height of the class response map.
+    response : float32 (n, h, w), peak response maps over the whole image, each of sum 1.
+    """
+
     value: NDArray[np.float32]
     response: NDArray[np.float32]
 
@@ -59,6 +67,10 @@ class PeakStore(RaggedStore):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, SCHEMA)
+
+    def points(self, image_id: str) -> Points:
+        """Where the peaks of an image are: a small part of what `peaks` reads."""
+        return Points(**self.read(image_id, ["label", "y", "x"]))
 
     def peaks(self, image_id: str) -> Peaks:
         """The peaks of an image."""

@@ -7,6 +7,7 @@ bytes independent of how many workers computed them; few and large files keep DV
 shard a column and one writer a shard is what zarr needs to be safe.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import safetensors.numpy
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ShardingCodecIndexLocation, ZstdCodec
 from zarr.core.array import ShardsConfigParam
 
+from pipeline.artifacts import files
 from pipeline.errors import InputError
 
 IMAGES_A_PART = 256
@@ -54,17 +57,54 @@ class Schema:
     columns: Mapping[str, Column]
 
 
+@dataclass(frozen=True)
+class _Image:
+    """An image on its way to a part: its rows, every nested column end to end with lengths."""
+
+    id: str
+    height: int
+    width: int
+    rows: int
+    arrays: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, schema: Schema, image_id: str, height: int, width: int, values: Values) -> Self:
+        arrays = {}
+        for name, column in schema.columns.items():
+            if column.nested is None:
+                arrays[name] = np.asarray(values[name], column.dtype)
+                continue
+            nested = [np.asarray(array, column.dtype) for array in values[name]]
+            arrays[name] = np.concatenate([np.empty(0, column.dtype), *nested])
+            arrays[f"{column.nested}_length"] = np.array([len(array) for array in nested], np.int64)
+        return cls(image_id, height, width, _row_count(schema, values), arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        with safetensors.safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads(file.metadata()["image"])
+        return cls(**about, arrays=arrays)
+
+    def write(self, path: Path) -> None:
+        about = {"id": self.id, "height": self.height, "width": self.width, "rows": self.rows}
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        files.write_bytes(path, safetensors.numpy.save(arrays, {"image": json.dumps(about)}))
+
+
 class RaggedWriter:
     """Writes a store image by image, in order, or goes on with one that was left unfinished.
 
-    `finished` is the number of images that an earlier, interrupted writer left there whole;
-    `rows` and `empty` are the rows and the images without any, theirs included; `close` writes
-    what is left.
+    An image is safe from a kill once it is added: until its part is full, it is a file of its
+    own in a folder beside the store. `finished` is the number of images in the store, those of
+    an earlier, interrupted writer included; `rows` are their rows, `empty` those without any;
+    `close` writes the last, shorter part.
     """
 
     def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any]) -> None:
         self._path = path
         self._schema = schema
+        self._waiting = path.with_name(f"{path.name}.images")
         shutil.rmtree(path / _UNFINISHED, ignore_errors=True)
         self._group = zarr.open_group(
             path,
@@ -74,26 +114,24 @@ class RaggedWriter:
         )
         counts = [np.diff(_rows_of(part, schema)) for _, part in sorted(self._group.groups())]
         self._parts = len(counts)
-        self.finished = self._parts * IMAGES_A_PART
+        self.finished = sum(map(len, counts))
         self.rows = sum(int(of_images.sum()) for of_images in counts)
         self.empty = sum(int((of_images == 0).sum()) for of_images in counts)
-        self._images: list[tuple[str, int, int]] = []
-        self._values: list[Values] = []
+        self._images: list[_Image] = []
+        while self._place(self.finished).exists():
+            self._take(_Image.read(self._place(self.finished)))
 
     def append(self, image_id: str, height: int, width: int, values: Values) -> None:
         """Add an image (its id, and its size in pixels) and its rows."""
-        rows = _row_count(self._schema, values)
-        self.rows += rows
-        self.empty += not rows
-        self._images.append((image_id, height, width))
-        self._values.append(values)
-        if len(self._images) == IMAGES_A_PART:
-            self._flush()
+        image = _Image.of(self._schema, image_id, height, width, values)
+        image.write(self._place(self.finished))
+        self._take(image)
 
     def close(self) -> None:
         """Write the images of the last, shorter part."""
         if self._images:
             self._flush()
+        shutil.rmtree(self._waiting, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -107,41 +145,53 @@ class RaggedWriter:
         if kind is None:
             self.close()
 
+    def _place(self, number: int) -> Path:
+        """Where an image waits for its part to be full."""
+        return self._waiting / f"{number:09d}.safetensors"
+
+    def _take(self, image: _Image) -> None:
+        self.finished += 1
+        self.rows += image.rows
+        self.empty += not image.rows
+        self._images.append(image)
+        if len(self._images) == IMAGES_A_PART:
+            self._flush()
+
     def _flush(self) -> None:
-        ids, heights, widths = zip(*self._images, strict=True)
+        images = self._images
         part = self._group.create_group(
             _UNFINISHED,
-            attributes={"image_id": ids, "height": heights, "width": widths},
+            attributes={
+                "image_id": [image.id for image in images],
+                "height": [image.height for image in images],
+                "width": [image.width for image in images],
+            },
         )
         row = self._schema.row
-        counts = [_row_count(self._schema, values) for values in self._values]
-        _write(part, f"{row}_offset", _offsets(counts), ("image_edge",), f"first {row} of an image")
+        offsets = _offsets([image.rows for image in images])
+        _write(part, f"{row}_offset", offsets, ("image_edge",), f"first {row} of an image")
         for name, column in self._schema.columns.items():
             self._write_column(part, name, column)
         # Under its own name a part is whole, whenever the process may be killed.
         (self._path / _UNFINISHED).rename(self._path / f"part_{self._parts:05d}")
         self._parts += 1
-        self._images, self._values = [], []
+        self._images = []
+        shutil.rmtree(self._waiting, ignore_errors=True)
 
     def _write_column(self, part: zarr.Group, name: str, column: Column) -> None:
         row = self._schema.row
-        of_images = [values[name] for values in self._values]
-        if column.nested is None:
-            rows = np.concatenate([np.asarray(array, column.dtype) for array in of_images])
-            _write(part, name, rows, (row, *column.dims), column.meaning)
-            return
-        arrays = [np.asarray(array, column.dtype) for image in of_images for array in image]
-        end_to_end = np.concatenate([np.empty(0, column.dtype), *arrays])
-        _write(part, name, end_to_end, (column.nested, *column.dims), column.meaning)
-        if f"{column.nested}_offset" not in part:
-            offsets = _offsets([len(array) for array in arrays])
+        data = np.concatenate([image.arrays[name] for image in self._images])
+        _write(part, name, data, (column.nested or row, *column.dims), column.meaning)
+        if column.nested is not None and f"{column.nested}_offset" not in part:
+            lengths = [image.arrays[f"{column.nested}_length"] for image in self._images]
+            offsets = _offsets(np.concatenate(lengths))
             meaning = f"first {column.nested} of a {row}"
             _write(part, f"{column.nested}_offset", offsets, (f"{row}_edge",), meaning)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part opened for reading; its offsets are in memory, its other columns on disk."""
+    """A part opened for reading: what is one number a row in memory, all else on disk."""
 
     height: Sequence[int]
     width: Sequence[int]
@@ -192,8 +242,12 @@ class RaggedStore:
         part = self._part(name)
         return part.height[position], part.width[position]
 
-    def read(self, image_id: str) -> dict[str, Any]:
+    def read(self, image_id: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """The rows of one image: column -> array, or a list of arrays where nested.
+
+        Parameters
+        ----------
+        columns : which are read; by default all.
 
         Raises
         ------
@@ -204,7 +258,8 @@ class RaggedStore:
         part = self._part(name)
         first, last = part.offsets[f"{self._schema.row}_offset"][position : position + 2]
         values: dict[str, Any] = {}
-        for column_name, column in self._schema.columns.items():
+        for column_name in columns or self._schema.columns:
+            column = self._schema.columns[column_name]
             array = part.columns[column_name]
             if column.nested is None:
                 values[column_name] = array[first:last]
@@ -236,10 +291,15 @@ class RaggedStore:
                 self._opened.clear()
             group: Any = self._group[name]
             arrays = dict(group.arrays())
+            # Each read of an array, however little, costs a millisecond or two.
+            columns = {
+                key: arrays[key][:] if column.nested is None and not column.dims else arrays[key]
+                for key, column in self._schema.columns.items()
+            }
             self._opened[name] = _Part(
                 height=group.attrs["height"],
                 width=group.attrs["width"],
-                columns=arrays,
+                columns=columns,
                 offsets={key: array[:] for key, array in arrays.items() if key.endswith("_offset")},
             )
         return self._opened[name]
@@ -257,7 +317,7 @@ def _row_count(schema: Schema, values: Values) -> int:
     return next(iter(counts.values()))
 
 
-def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
+def _offsets(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 

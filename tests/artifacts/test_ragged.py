@@ -105,6 +105,8 @@ def test_peaks_round_trip(counts, seed):
             for field, values in vars(store.peaks(name)).items():
                 np.testing.assert_array_equal(values, getattr(peaks, field))
                 assert values.dtype == getattr(peaks, field).dtype
+            for field, values in vars(store.points(name)).items():
+                np.testing.assert_array_equal(values, getattr(peaks, field))
 
 
 @SHORT
