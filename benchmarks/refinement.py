@@ -1,22 +1,21 @@
-"""How long the Jaccard similarities of 100 predictions and 1,000 proposals of an image take.
+"""The Jaccard similarities of 100 predictions and 1,000 proposals of an image, from the stores.
 
-From the same store: as run-length codes all the way, as refinement does; with the masks
-decoded and both sides encoded anew, as tools do that exchange arrays; and pycocotools alone.
-Run as `python -m benchmarks.refinement`.
+As run-length codes all the way, as refinement does, beside the masks decoded and both sides
+encoded anew, as between tools that exchange arrays, and beside pycocotools alone on codes that
+are in memory already.
 """
 
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from scipy.ndimage import zoom
 
+from benchmarks.table import Line, side_by_side
 from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
@@ -25,7 +24,22 @@ from pipeline.masks import Rle
 HEIGHT, WIDTH = 375, 500
 PREDICTIONS, PROPOSALS = 100, 1000
 MEAN_AREA = 0.04
-RUNS = 9
+
+
+def lines() -> Iterator[Line]:
+    """Milliseconds an image."""
+    job = f"Jaccard of {PREDICTIONS} x {PROPOSALS:,} stored masks of {HEIGHT}x{WIDTH}"
+    with tempfile.TemporaryDirectory() as folder:
+        predictions, proposals = stores(Path(folder), np.random.default_rng(0))
+        stored = predictions.instances("image").masks, proposals.proposals("image").masks
+        note = f"mean area {masks.area(stored[1]).mean() / (HEIGHT * WIDTH):.1%}"
+        peers = {
+            "through decoded arrays": partial(through_arrays, predictions, proposals),
+            "pycocotools alone, codes in memory": partial(pycocotools_alone, *stored),
+        }
+        for peer, theirs in peers.items():
+            seconds = side_by_side(partial(from_store, predictions, proposals), theirs)
+            yield Line(job, "ms", 1000 * seconds[0], peer, 1000 * seconds[1], note)
 
 
 def blobs(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -38,20 +52,6 @@ def blobs(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         bumps = zoom(rng.normal(0, 0.5, (8, 10)), (HEIGHT / 8, WIDTH / 10), order=1)
         shape[:] = distance < radius * (1.1 + bumps)
     return shapes
-
-
-def main() -> None:
-    """Print the three times, medians of `RUNS`, and their ratios."""
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        predictions, proposals = stores(Path(folder), rng)
-        stored = predictions.instances("image").masks, proposals.proposals("image").masks
-        area = masks.area(stored[1]).mean() / (HEIGHT * WIDTH)
-        print(f"{PREDICTIONS} x {PROPOSALS} masks of {HEIGHT} x {WIDTH}, mean area {area:.1%}")
-        ours = timed("run-length codes from the store", from_store, predictions, proposals)
-        dense = timed("decoded, encoded anew", through_arrays, predictions, proposals)
-        timed("pycocotools alone, codes in memory", pycocotools_alone, *stored)
-    print(f"through arrays / run-length codes: {dense / ours:.1f}")
 
 
 def stores(folder: Path, rng: np.random.Generator) -> tuple[InstanceStore, ProposalStore]:
@@ -80,22 +80,3 @@ def through_arrays(predictions: InstanceStore, proposals: ProposalStore) -> NDAr
 def pycocotools_alone(first: list[Rle], second: list[Rle]) -> NDArray[np.float64]:
     similarities: NDArray[np.float64] = coco_mask.iou(first, second, [False] * len(second))
     return similarities
-
-
-def timed(what: str, function: Callable[..., Any], *arguments: Any) -> float:
-    """Print and give the median seconds of a call, after one to warm up."""
-    function(*arguments)
-    seconds = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        function(*arguments)
-        seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds)
-    print(
-        f"{what}: {1000 * median:.1f} ms ({1000 * min(seconds):.1f} to {1000 * max(seconds):.1f})"
-    )
-    return median
-
-
-if __name__ == "__main__":
-    main()

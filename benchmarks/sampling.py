@@ -1,46 +1,87 @@
-"""How long it takes to draw for 1,464 images of 1,000 proposals, and what a stored mask takes.
+"""Draws for the images of a training set, 1,000 proposals each, and what a stored mask takes.
 
 The masks are random smooth shapes; every image has another thousand out of a pool, and peaks at
-random. Drawing is timed as the stage does it, after the stores are open: in `WISE_WORKERS`
-processes, from the stores to the draws. Run as `python -m benchmarks.sampling`.
+random. Both ways run in this one process, from the stores to the draws.
 """
 
 import tempfile
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from benchmarks.refinement import HEIGHT, PROPOSALS, WIDTH, blobs
-from pipeline import masks, runtime
-from pipeline.artifacts.peaks import Peaks, PeakWriter
-from pipeline.artifacts.proposals import Proposals, ProposalWriter
-from pipeline.parallel import ordered_map
+from benchmarks.table import Line, side_by_side
+from pipeline import masks
+from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
+from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.sampler import Sampler, SamplerParameters
 
-IMAGES = 1464
+IMAGES = 32
 POOL = 2000
 PEAKS = 3
 PARAMETERS = SamplerParameters(temperature=1.0, visits=34, seed=0)
+IDS = [f"{number}" for number in range(IMAGES)]
 
 
-def main() -> None:
-    """Print bytes a mask, seconds of all images, and the number of draws."""
-    runtime.keep_freed_memory()
+def lines() -> Iterator[Line]:
+    """Milliseconds an image, and bytes a mask."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_stores(folder)
-        files = [file for file in (folder / "proposals").rglob("*") if file.is_file()]
-        stored = sum(file.stat().st_size for file in files) / (IMAGES * PROPOSALS)
-        print(f"{IMAGES} x {PROPOSALS} proposals: {stored:.0f} bytes a mask, {len(files)} files")
-        sampler = Sampler(folder / "peaks", folder / "proposals", PARAMETERS)
-        ids = [f"{number}" for number in range(IMAGES)]
-        drawn = ordered_map(sampler, ["0", *ids], runtime.workers())
-        next(drawn)  # the processes have started and the stores are open
-        start = time.perf_counter()
-        peaks = sum(len(draws.label) for draws in drawn)
-        seconds = time.perf_counter() - start
-        print(f"{seconds:.1f} s with {runtime.workers()} workers, {peaks} peaks with candidates")
+        ours, theirs = side_by_side(partial(sample, folder), partial(plain, folder), runs=3)
+        each = 1000 / IMAGES
+        yield Line(
+            f"draws for an image of {PROPOSALS:,} proposals, {PEAKS} peaks, "
+            f"{PARAMETERS.visits} visits, from the stores",
+            "ms an image",
+            ours * each,
+            "masks decoded, one draw a visit",
+            theirs * each,
+            "one process",
+        )
+        yield Line(
+            f"a stored mask of {HEIGHT}x{WIDTH}",
+            "bytes",
+            stored(folder / "proposals") / (IMAGES * PROPOSALS),
+            "zarr's default, Boolean",
+            stored(write_plain(folder)) / PROPOSALS,
+            "smooth shapes; ragged ones take more",
+        )
+
+
+def sample(folder: Path) -> None:
+    """Draw as the stage does."""
+    sampler = Sampler(folder / "peaks", folder / "proposals", PARAMETERS)
+    for image_id in IDS:
+        sampler(image_id)
+
+
+def plain(folder: Path) -> None:
+    """Draw from decoded masks, a proposal of every peak at every visit."""
+    rng = np.random.default_rng(0)
+    peak_store, proposal_store = PeakStore(folder / "peaks"), ProposalStore(folder / "proposals")
+    for image_id in IDS:
+        peaks, proposals = peak_store.peaks(image_id), proposal_store.proposals(image_id)
+        inside = masks.decode(proposals.masks, HEIGHT, WIDTH)[:, peaks.y, peaks.x]
+        for candidates in inside.T[inside.any(0)]:
+            chances = np.where(candidates, proposals.score, 0).astype(np.float64)
+            for _ in range(PARAMETERS.visits):
+                rng.choice(PROPOSALS, p=chances / chances.sum())
+
+
+def write_plain(folder: Path) -> Path:
+    """Write the masks of an image as zarr writes a Boolean array that nothing is said about."""
+    proposals = ProposalStore(folder / "proposals").proposals(IDS[0])
+    zarr.save_array(folder / "plain", masks.decode(proposals.masks, HEIGHT, WIDTH))
+    return folder / "plain"
+
+
+def stored(folder: Path) -> int:
+    """Bytes of all files of a store."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def write_stores(folder: Path) -> None:
@@ -51,10 +92,10 @@ def write_stores(folder: Path) -> None:
         ProposalWriter(folder / "proposals", "random", "none", {}) as proposals,
         PeakWriter(folder / "peaks", ("object",), {}) as peaks,
     ):
-        for number in range(IMAGES):
+        for image_id in IDS:
             chosen = [pool[k] for k in rng.choice(POOL, PROPOSALS, replace=False)]
             score = np.sort(rng.random(PROPOSALS, np.float32))[::-1]
-            proposals.add(f"{number}", HEIGHT, WIDTH, Proposals(chosen, score))
+            proposals.add(image_id, HEIGHT, WIDTH, Proposals(chosen, score))
             found = Peaks(
                 label=np.zeros(PEAKS, np.int16),
                 y=rng.integers(0, HEIGHT, PEAKS).astype(np.int32),
@@ -62,8 +103,4 @@ def write_stores(folder: Path) -> None:
                 value=np.ones(PEAKS, np.float32),
                 response=np.ones((PEAKS, 1, 1), np.float32),
             )
-            peaks.add(f"{number}", HEIGHT, WIDTH, found)
-
-
-if __name__ == "__main__":
-    main()
+            peaks.add(image_id, HEIGHT, WIDTH, found)

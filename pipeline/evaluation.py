@@ -140,21 +140,10 @@ def evaluate(method: Method, parameters: EvaluationParameters) -> dict[str, Any]
     InputError
         If the predictions are of other classes, or lack an image that has true masks.
     """
-    truth = method.truth
-    if tuple(method.predictions.attributes["classes"]) != truth.classes:
-        raise InputError("truth and predictions are of different classes; run all stages again")
-    found = [method.predictions.instances(image.id) for image in truth.images]
-    scores = {}
-    for name, rules in protocols(parameters).items():
-        if not method.confidences:
-            rules = replace(rules, min_score=0.0)
-        pairs = [
-            admit(rules, image, instances)
-            for image, instances in zip(truth.images, found, strict=True)
-            if image.instances or not rules.skip_images_without_objects
-        ]
-        scores[name] = _summary(pairs, truth.classes, parameters.iou_thresholds)
-    return scores
+    return {
+        name: _summary(pairs_of(method, rules), method.truth.classes, parameters.iou_thresholds)
+        for name, rules in protocols(parameters).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -165,6 +154,25 @@ class Pair:
     width: int
     true: Instances
     found: Instances
+
+
+def pairs_of(method: Method, rules: Rules) -> list[Pair]:
+    """Pair the truth and the predictions of every image that a protocol judges.
+
+    Raises
+    ------
+    InputError
+        If the predictions are of other classes, or lack an image that has true masks.
+    """
+    if tuple(method.predictions.attributes["classes"]) != method.truth.classes:
+        raise InputError("truth and predictions are of different classes; run all stages again")
+    if not method.confidences:
+        rules = replace(rules, min_score=0.0)
+    return [
+        admit(rules, image, method.predictions.instances(image.id))
+        for image in method.truth.images
+        if image.instances or not rules.skip_images_without_objects
+    ]
 
 
 def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
@@ -258,16 +266,16 @@ def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
     -------
     float64 of shape (classes,), 0 to 1, NaN for a class without true instances.
     """
-    best: list[list[float]] = [[] for _ in range(classes)]
-    for pair in pairs:
-        for label in np.unique(pair.true.label):
-            overlaps = masks.jaccard(_of_class(pair.true, label), _of_class(pair.found, label))
-            best[label].extend(overlaps.max(axis=1, initial=0.0))
-    return np.array([_mean(overlaps) for overlaps in best])
+    best = np.concatenate([np.zeros(0), *(best_overlaps(pair) for pair in pairs)])
+    labels = np.concatenate([np.zeros(0, np.int16), *(pair.true.label for pair in pairs)])
+    return np.array([_mean(best[labels == label]) for label in range(classes)])
 
 
-def _of_class(instances: Instances, label: int) -> list[Rle]:
-    return [instances.masks[i] for i in np.flatnonzero(instances.label == label)]
+def best_overlaps(pair: Pair) -> NDArray[np.float64]:
+    """Jaccard similarity of every true instance with the best found one of its class, (n,)."""
+    overlaps = masks.jaccard(pair.true.masks, pair.found.masks)
+    same_class = pair.true.label[:, None] == pair.found.label
+    return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
 
 
 def _summary(
@@ -337,7 +345,7 @@ def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
     """Write the numbers of all classes as CSV, a row a method, protocol and class."""
     rows = [
         {"method": method, "protocol": protocol, "class": class_name, **numbers}
-        for method, protocol, summary in _rows(metrics)
+        for method, protocol, summary in summaries(metrics)
         for class_name, numbers in summary["per_class"].items()
     ]
     text = io.StringIO()
@@ -347,31 +355,8 @@ def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
     files.write_bytes(path, text.getvalue().encode())
 
 
-def markdown_table(metrics: Mapping[str, Any], supervision: str) -> str:
-    """The means as a Markdown table, with the supervision of the proposals under it."""
-    rows = [
-        {"method": method, "protocol": protocol}
-        | {name: value for name, value in summary.items() if name != "per_class"}
-        for method, protocol, summary in _rows(metrics)
-    ]
-    header = list(rows[0])
-    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)]]
-    lines += [[_cell(value) for value in row.values()] for row in rows]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    note = (
-        "All but the counts in percent. pseudo_masks are ranked by objectness and never cut by "
-        f"score.\n\nSupervision of the proposals: {supervision}\n"
-    )
-    return f"{table}\n{note}"
-
-
-def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def summaries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, protocol and numbers of all that were judged."""
     for method, by_protocol in metrics.items():
         for protocol, summary in by_protocol.items():
             yield method, protocol, summary
-
-
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)

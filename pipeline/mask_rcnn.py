@@ -18,7 +18,7 @@ from pipeline.augmentation import jitter_colours
 from pipeline.errors import InputError
 from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, fit_size, pad, to_size
 from pipeline.parameters import Parameters
-from pipeline.training import Loss, Schedule, Visit
+from pipeline.training import Loss, Mean, Schedule, Visit
 
 LEAST_SIDE = 2
 
@@ -112,9 +112,15 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:
-    """Make the sum of Mask R-CNN's five losses (He et al., 3)."""
+    """Make the sum of Mask R-CNN's five losses (He et al., 3).
 
-    def loss(batch: dict[str, Any]) -> dict[str, Tensor]:
-        return network.losses(batch["images"] / 255, batch["sizes"], batch["targets"])
+    Each is a mean over regions, which is counted here as one over images: several processes
+    weigh the regions of an image by their share's number of them (objects, in the mask loss).
+    """
+
+    def loss(batch: dict[str, Any]) -> dict[str, Mean]:
+        terms = network.losses(batch["images"] / 255, batch["sizes"], batch["targets"])
+        count = len(batch["targets"])
+        return {name: Mean(term * count, count) for name, term in terms.items()}
 
     return loss

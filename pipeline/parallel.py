@@ -1,51 +1,55 @@
-"""Maps over images by local processes, in order, with a bounded number under way."""
+"""Maps over images, in order, with a bounded number under way: in local processes or by Dask."""
 
+import hashlib
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeVar
+from uuid import UUID, uuid4
 
 from pipeline import runtime
 from pipeline.artifacts.split import Photograph
 from pipeline.errors import InputError
 from pipeline.progress import track
 
+# A task by Dask costs a few milliseconds, an image from ten milliseconds to two seconds.
+IMAGES_A_TASK = 8
+SECONDS_TO_CONNECT = 10
+SECONDS_FOR_WORKERS = 60
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Added = TypeVar("Added", contravariant=True)
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
-    """Yield `function(item)` for every item, in the order of the items.
+class Store(Protocol[Added]):
+    """What takes the results of images, in order, and says how many it holds."""
 
-    Every worker computes with one thread, so that a result does not depend on their number;
-    at most four items a worker are under way, so that neither does the memory.
+    finished: int
 
-    Raises
-    ------
-    InputError
-        If a worker was killed from outside, as a system short of memory does.
-    """
-    under_way: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(
-        workers, runtime.process_context(), initializer=runtime.start_worker
-    ) as pool:
-        try:
-            for item in items:
-                under_way.append(pool.submit(function, item))
-                if len(under_way) >= 4 * workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        except BrokenProcessPool:
-            raise InputError(
-                "a worker process was killed, most likely for want of memory; "
-                "try again with fewer: WISE_WORKERS=1"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def add(self, image_id: str, height: int, width: int, result: Added, /) -> None:
+        """Add the result of an image of that size, in pixels."""
+        ...
+
+
+def fill(
+    store: Store[Result],
+    function: Callable[[Item], Result],
+    item: Callable[[Photograph], Item],
+    photographs: Sequence[Photograph],
+    what: str,
+) -> None:
+    """Add `function(item(photograph))` for every photograph that the store does not hold yet."""
+    remaining = photographs[store.finished :]
+    for photograph, result in map_photographs(function, item, remaining, what):
+        store.add(photograph.id, photograph.height, photograph.width, result)
 
 
 def map_photographs(
@@ -56,7 +60,151 @@ def map_photographs(
 ) -> Iterator[tuple[Photograph, Result]]:
     """Yield every photograph with `function(item(photograph))`, and show the progress.
 
-    `item` makes what is sent to a worker process, where `function` runs.
+    `item` makes what is sent to a worker, where `function` runs: one of the Dask cluster at
+    `WISE_DASK`, or a local process where that is not set. `function` is sent with every task, so
+    it names the network that it needs and loads it there.
     """
-    results = ordered_map(function, map(item, photographs), runtime.workers())
+    items = map(item, photographs)
+    address = os.environ.get("WISE_DASK")
+    results = (
+        cluster_map(function, items, address)
+        if address
+        else ordered_map(function, items, runtime.workers())
+    )
     yield from track(zip(photographs, results, strict=True), len(photographs), what)
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Yield `function(item)` for every item, in the order of the items, by local processes.
+
+    Every worker computes with one thread, so that a result does not depend on their number;
+    at most four items a worker are under way, so that neither does the memory.
+
+    Raises
+    ------
+    InputError
+        If a worker was killed from outside, as a system short of memory does.
+    """
+    with ProcessPoolExecutor(
+        workers, runtime.process_context(), initializer=runtime.start_worker
+    ) as pool:
+        try:
+            yield from _in_order(pool, function, items, 4 * workers)
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process was killed, most likely for want of memory; "
+                "try again with fewer: WISE_WORKERS=1"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cluster_map(
+    function: Callable[[Item], Result], items: Iterable[Item], address: str
+) -> Iterator[Result]:
+    """Do the same by the workers of a Dask cluster, in tasks of `IMAGES_A_TASK` items.
+
+    At most two tasks a worker are under way.
+
+    Raises
+    ------
+    InputError
+        If the scheduler cannot be reached, has no usable workers, or loses them.
+    """
+    task = partial(_task, uuid4(), _CODE, Path.cwd(), function)
+    items = iter(items)
+    chunks = iter(lambda: list(islice(items, IMAGES_A_TASK)), [])
+    with _cluster(address) as (pool, workers):
+        for results in _in_order(pool, task, chunks, 2 * workers):
+            yield from results
+
+
+def _in_order(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Iterator[Result]:
+    under_way: deque[Future[Result]] = deque()
+    for item in items:
+        under_way.append(pool.submit(function, item))
+        if len(under_way) >= most:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The executor of a Dask cluster, and how many workers there are."""
+    from distributed import Client  # a second to import, for those alone who use it
+    from distributed.scheduler import KilledWorker
+
+    where = f"WISE_DASK={address}"
+    try:
+        client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: no Dask scheduler answers there ({error})") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_FOR_WORKERS)
+        except TimeoutError:
+            raise InputError(
+                f"{where}: the scheduler is there, but no worker after {SECONDS_FOR_WORKERS} s"
+            ) from None
+        threads = client.nthreads()
+        if set(threads.values()) != {1}:
+            raise InputError(f"{where}: start its workers with one thread each: --nthreads 1")
+        pool = client.get_executor(pure=False)
+        try:
+            yield pool, len(threads)
+        except KilledWorker:
+            raise InputError(
+                f"{where}: a task lost its worker again and again, most likely for want of "
+                "memory; start fewer workers a machine, and run again"
+            ) from None
+        except CancelledError:
+            raise InputError(
+                f"{where}: the scheduler is gone; what was finished is kept: run again"
+            ) from None
+        finally:
+            pool.shutdown(wait=False)
+
+
+def _task(
+    run: UUID, code: str, folder: Path, function: Callable[[Item], Result], items: Sequence[Item]
+) -> list[Result]:
+    """Work on a task's items as a local worker would, in the folder of the run."""
+    if code != _CODE:
+        raise InputError(
+            "the Dask workers run other code than this folder's; "
+            f"start them anew, with the environment of {folder}"
+        )
+    try:
+        os.chdir(folder)
+    except OSError:
+        raise InputError(f"{folder}: not there on a Dask worker; it must be shared") from None
+    _begin(run)
+    return [function(item) for item in items]
+
+
+@lru_cache(maxsize=1)
+def _begin(run: UUID) -> None:  # noqa: ARG001
+    """Forget the networks and stores of an earlier run: its paths may have other contents now."""
+    runtime.start_worker()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pipeline."):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+# Of what this process imported: a Dask worker may outlive a change of the code.
+_CODE = _source_digest()

@@ -15,7 +15,7 @@ from pipeline.artifacts.peaks import Peaks
 from pipeline.images import read_image, warp
 from pipeline.networks.prm import Prm, find_peaks
 from pipeline.parameters import Parameters
-from pipeline.response import peak_responses
+from pipeline.response import PeakBackpropagation
 
 
 class PeaksParameters(Parameters):
@@ -46,11 +46,11 @@ def locate(
     device = next(network.parameters()).device
     pixels = torch.from_numpy(warp(image, side).copy()).to(device).permute(2, 0, 1)[None] / 255
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        maps = network(pixels)
+    way = PeakBackpropagation(network, pixels)
+    maps = way.maps
     peaks = _select(maps, labels, parameters.minimum)
-    responses = peak_responses(network, pixels, peaks, parameters.response_stride)
-    label, row, column = peaks.cpu().numpy().T
+    responses = way.responses(peaks, parameters.response_stride, together=device.type == "cuda")
+    _, label, row, column = peaks.cpu().numpy().T
     rows, columns = maps.shape[-2:]
     return Peaks(
         label=label.astype(np.int16),
@@ -62,15 +62,16 @@ def locate(
 
 
 def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
-    """Peaks (n, 3) of the given classes, not lower than a part of their map's highest.
+    """Peaks of the given classes, not lower than a part of their map's highest.
 
+    int64 (n, 4): image, class, row and column.
     Where even the highest is below 0, it alone counts: the tag says that the class is there.
     """
     highest = maps.amax((2, 3), keepdim=True)
     least = torch.where(highest > 0, minimum * highest, highest)
     chosen = torch.zeros_like(maps, dtype=torch.bool)
     chosen[:, labels] = True
-    return (find_peaks(maps) & (maps >= least) & chosen)[0].nonzero()
+    return (find_peaks(maps) & (maps >= least) & chosen).nonzero()
 
 
 @lru_cache(maxsize=1)

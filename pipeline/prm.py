@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.images import warp
 from pipeline.networks.prm import STRIDE, Prm, peak_scores
 from pipeline.parameters import Parameters
-from pipeline.training import Loss, Schedule, Visit
+from pipeline.training import Loss, Mean, Schedule, Visit
 
 
 class PrmParameters(Parameters):
@@ -60,9 +60,10 @@ class TaggedImages:
 def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:
     """Make the multilabel soft margin loss of the peak scores (PRM 3.1)."""
 
-    def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Tensor]:
+    def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
         images, tags = batch
         scores = peak_scores(network(images / 255), peak_gradient)
-        return {"soft_margin": F.multilabel_soft_margin_loss(scores, tags)}
+        of_images = F.multilabel_soft_margin_loss(scores, tags, reduction="none")
+        return {"soft_margin": Mean(of_images.sum(), len(tags))}
 
     return loss

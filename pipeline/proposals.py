@@ -1,22 +1,28 @@
-"""Object proposals of photographs, by a trained SharpMask."""
+"""Object proposals of photographs: by a trained SharpMask, by grouping, or made elsewhere.
+
+Below the parameters and the three methods, SharpMask's inference.
+"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from pipeline import masks, runtime
 from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import load_weights, read_description
 from pipeline.images import read_image
+from pipeline.imported import read_proposals
 from pipeline.masks import Rle
 from pipeline.networks.sharpmask import (
     OUTSIDE,
@@ -27,23 +33,28 @@ from pipeline.networks.sharpmask import (
     SharpMask,
     window_parts,
 )
+from pipeline.parallel import map_photographs
 from pipeline.parameters import Parameters
+from pipeline.progress import track
 
+SHARPMASK_SOURCE = "data/sharpmask/weights.safetensors"
+GROUPING_SOURCE = "pipeline/grouping.py"
 _WINDOWS_AT_A_TIME = 64
 
 
-class ProposalsParameters(Parameters):
-    """Settings of the stage `proposals`."""
+class PyramidParameters(Parameters):
+    """How a trained SharpMask is run over a photograph: the method `sharpmask`."""
 
-    method: Literal["sharpmask"] = Field(description="what makes the proposals")
-    count: int = Field(ge=1, description="most proposals of an image")
     smallest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
     largest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
     octave_step: float = Field(gt=0, description="between two scales, in octaves")
     mask_threshold: float = Field(gt=0, lt=1, description="probability from which a pixel is in")
+    nms: float = Field(
+        gt=0, le=1, description="mask IoU above which the lower-scored of two goes; 1: none does"
+    )
 
     @model_validator(mode="after")
-    def _ascending(self) -> "ProposalsParameters":
+    def _ascending(self) -> Self:
         if self.smallest_scale > self.largest_scale:
             raise ValueError("smallest_scale is above largest_scale")
         return self
@@ -54,21 +65,129 @@ class ProposalsParameters(Parameters):
         return [2 ** (self.smallest_scale + step * self.octave_step) for step in range(steps + 1)]
 
 
-@dataclass(frozen=True)
-class SharpMaskProposer:
-    """From a photograph's path to its proposals; each process loads the `weights` once."""
+class GroupingParameters(Parameters):
+    """How superpixels are made and merged: the method `grouping`."""
 
-    weights: Path
+    side: int = Field(ge=32, description="longer side of the image that is grouped, pixels")
+    colour_spaces: tuple[Literal["rgb", "hsv", "lab"], ...] = Field(
+        min_length=1, description="in each of which superpixels are made at every scale"
+    )
+    scales: tuple[PositiveFloat, ...] = Field(
+        min_length=1, description="of superpixels, as felzenszwalb takes it; larger: fewer"
+    )
+    superpixel: int = Field(ge=1, description="area of the smallest superpixel, pixels")
+    smallest: float = Field(ge=0, lt=1, description="area of the smallest proposal, a share")
+    joined: int = Field(
+        ge=1, description="last regions of a merging, of which every two neighbours are joined"
+    )
+
+
+class ProposalsParameters(Parameters):
+    """Settings of the stage `proposals`."""
+
+    method: Literal["sharpmask", "grouping", "import"] = Field(
+        description="what makes the proposals"
+    )
+    source: str = Field(
+        min_length=1,
+        description="what they come from: the weights of a SharpMask; for grouping its module; "
+        "for import a folder with train.json and val.json (COCO format)",
+    )
+    supervision: str = Field(
+        description="for import: what the masks' maker was trained on, in words; otherwise empty"
+    )
+    count: int = Field(ge=1, description="most proposals of an image")
+    sharpmask: PyramidParameters = Field(description="of the method sharpmask alone")
+    grouping: GroupingParameters = Field(description="of the method grouping alone")
+
+    @model_validator(mode="after")
+    def _own_source(self) -> Self:
+        if self.source.endswith(".safetensors"):
+            owner = "sharpmask"
+        else:
+            owner = "grouping" if self.source == GROUPING_SOURCE else "import"
+        if owner != self.method:
+            right = {
+                "sharpmask": f"{SHARPMASK_SOURCE}, or other weights in .safetensors",
+                "grouping": GROUPING_SOURCE,
+                "import": "a folder with train.json and val.json",
+            }
+            raise ValueError(
+                f"the method {self.method} has the source {right[self.method]}; "
+                f"{self.source} is for {owner}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stated_supervision(self) -> Self:
+        if self.method == "import" and not self.supervision.strip():
+            raise ValueError(
+                "supervision is missing: say in words what the maker of the imported masks was "
+                "trained on; every table repeats it"
+            )
+        if self.method != "import" and self.supervision:
+            raise ValueError(
+                f"supervision is stated for import alone; the method {self.method} knows its own"
+            )
+        return self
+
+
+def supervision(parameters: ProposalsParameters) -> str:
+    """What the method was trained on, in a few words."""
+    if parameters.method == "sharpmask":
+        return read_description(Path(parameters.source), Description).trained_on
+    if parameters.method == "grouping":
+        return "no masks: regions grouped by hand-set rules"
+    return parameters.supervision
+
+
+def propose(
+    parameters: ProposalsParameters, split: Split, name: str, start: int
+) -> Iterator[tuple[Photograph, Proposals]]:
+    """Propose masks for the photographs of a split, from number `start` on, in their order.
+
+    `name` is the split's: `train` or `val`.
+
+    Raises
+    ------
+    InputError
+        If the source of the method cannot be used, or a photograph cannot be read.
+    """
+    photographs = split.photographs[start:]
+    what = f"proposals, {name}"
+    if parameters.method == "import":
+        imported = read_proposals(Path(parameters.source) / f"{name}.json", split, parameters.count)
+        yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
+        return
+    proposer = (SharpMaskProposer if parameters.method == "sharpmask" else Grouper)(parameters)
+    yield from map_photographs(proposer, split.path, photographs, what)
+
+
+@dataclass(frozen=True)
+class Grouper:
+    """From a photograph's path to its proposals, by grouping."""
+
     parameters: ProposalsParameters
 
     def __call__(self, photograph: Path) -> Proposals:
         """Propose masks for a photograph, best first."""
-        return propose(_load(self.weights), read_image(photograph), self.parameters)
+        from pipeline import grouping  # what the other methods do not depend on
+
+        image = read_image(photograph)
+        return grouping.propose(image, self.parameters.grouping, self.parameters.count)
 
 
-def supervision(weights: Path) -> str:
-    """What a SharpMask was trained on, in a few words."""
-    return read_description(weights, Description).trained_on
+@dataclass(frozen=True)
+class SharpMaskProposer:
+    """From a photograph's path to its proposals; each process loads the weights once."""
+
+    parameters: ProposalsParameters
+
+    def __call__(self, photograph: Path) -> Proposals:
+        """Propose masks for a photograph, best first."""
+        network = _load(Path(self.parameters.source))
+        image = read_image(photograph)
+        return propose_windows(network, image, self.parameters.sharpmask, self.parameters.count)
 
 
 @cache
@@ -79,10 +198,10 @@ def _load(weights: Path) -> SharpMask:
     return network.eval()
 
 
-def propose(
-    network: SharpMask, image: NDArray[np.uint8], parameters: ProposalsParameters
+def propose_windows(
+    network: SharpMask, image: NDArray[np.uint8], parameters: PyramidParameters, count: int
 ) -> Proposals:
-    """The best windows of all scales, without suppression of near ones (SharpMask, section 5).
+    """The best windows of all scales (SharpMask, section 5), near ones suppressed if asked for.
 
     Parameters
     ----------
@@ -95,7 +214,7 @@ def propose(
     levels = [_scan(network, image, scale) for scale in parameters.scales()]
     scores = np.concatenate([level.scores.ravel() for level in levels])
     # Stable, so that equal scores keep the order of scales and places.
-    best = np.sort(np.argsort(-scores, kind="stable")[: parameters.count])
+    best = np.sort(np.argsort(-scores, kind="stable")[:count])
     rles: list[Rle] = []
     first = 0
     for level in levels:
@@ -104,7 +223,19 @@ def propose(
         first += level.scores.size
     order = np.argsort(-scores[best], kind="stable")
     order = order[masks.area(rles)[order] > 0]
+    if parameters.nms < 1:
+        order = order[_unsuppressed([rles[i] for i in order], parameters.nms)]
     return Proposals([rles[i] for i in order], scores[best][order])
+
+
+def _unsuppressed(rles: list[Rle], threshold: float) -> NDArray[np.int64]:
+    """Indices of the masks, best first, that no kept one before them overlaps by more."""
+    similarity = masks.jaccard(rles, rles)
+    kept: list[int] = []
+    for number in range(len(rles)):
+        if not kept or similarity[number, kept].max() <= threshold:
+            kept.append(number)
+    return np.array(kept, np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the machine decides and no result depends on: device, workers, memory, random states."""
 
 import ctypes
+import math
 import multiprocessing
 import os
 import random
@@ -9,6 +10,7 @@ from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from pipeline.errors import InputError
 
@@ -50,7 +52,30 @@ def device() -> torch.device:
         raise InputError("WISE_DEVICE=cuda: torch sees no GPU here; unset it, or set it to cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process that writes: the first of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def seconds_between_checkpoints() -> float:
+    """How often a training keeps its state: `WISE_CHECKPOINT_SECONDS`, by default a minute.
+
+    Raises
+    ------
+    InputError
+        If it is set to something else than a number of at least 0.
+    """
+    wanted = os.environ.get("WISE_CHECKPOINT_SECONDS", "60")
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise InputError(f"WISE_CHECKPOINT_SECONDS={wanted}: a number of at least 0 is needed")
+    return seconds
 
 
 def workers() -> int:
@@ -88,6 +113,7 @@ def start_worker() -> None:
     # come in so many that a worker would grow with their number.
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's and SciPy's matrix products
 
 
 def seed_everything(seed: int) -> None:

@@ -34,7 +34,7 @@ from pipeline.networks.sharpmask import (
     SharpMask,
 )
 from pipeline.parameters import Parameters
-from pipeline.training import Places, Schedule, Visit, fit
+from pipeline.training import Mean, Places, Schedule, Visit, fit
 
 OBJECT_SIDE = 92
 COARSE_TARGET_SIDE = 112
@@ -257,27 +257,28 @@ def soft_margin(logits: Tensor, signs: Tensor) -> Tensor:
     return F.softplus(-signs * logits)
 
 
-def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mapping[str, Tensor]:
+def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mapping[str, Mean]:
     """Phase 1: scores of all patches, coarse masks of those with an object (DeepMask, Eq. 1)."""
     _, code = network(batch["image"] / 255)
-    score = soft_margin(network.scores(code).flatten(), batch["label"]).mean()
+    score = soft_margin(network.scores(code).flatten(), batch["label"])
     coarse = F.interpolate(
         network.masks(code.flatten(1)), batch["mask"].shape[-2:], mode="bilinear"
     )
     of_patches = soft_margin(coarse, batch["mask"]).mean(dim=(1, 2, 3))
     has_object = (batch["label"] > 0).float()
-    mask = (of_patches * has_object).sum() / has_object.sum().clamp(min=1)
-    return {"mask": mask_weight * mask, "score": score}
+    return {
+        "mask": Mean(mask_weight * (of_patches * has_object).sum(), has_object.sum()),
+        "score": Mean(score.sum(), len(score)),
+    }
 
 
-def sharpening_loss(
-    refinement: Refinement, deepmask: DeepMask, batch: Patch
-) -> Mapping[str, Tensor]:
+def sharpening_loss(refinement: Refinement, deepmask: DeepMask, batch: Patch) -> Mapping[str, Mean]:
     """Phase 2: sharp masks, from a DeepMask that no longer learns (SharpMask, section 2.2)."""
     with torch.no_grad():
         features, code = deepmask(batch["image"] / 255)
     masks = refinement(code.flatten(1), refinement.lateral(features))
-    return {"mask": soft_margin(masks, batch["mask"]).mean()}
+    of_pixels = soft_margin(masks, batch["mask"])
+    return {"mask": Mean(of_pixels.sum(), of_pixels.numel())}
 
 
 def train(

@@ -1,13 +1,21 @@
 """One training loop for every network here: epochs of visits, one loss, one schedule.
 
 A run is a function of its seed: what an item looks like depends on (seed, epoch, item) alone,
-not on the number of worker processes, and a run that was killed goes on from its last epoch
-with the same random states, to the same weights.
+not on the number of worker processes, and what is drawn in a step on (seed, step), so that a run
+that was killed goes on from the step it kept, to the same weights.
+
+Under torchrun each process works its share of every batch, and gradients are those of the mean
+over all of it. That is exact, up to rounding, for every term that gives its own count (`Mean`) and
+for batch norm; what is drawn within a step (dropout, Mask R-CNN's regions) is other draws.
 """
 
+import io
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -16,11 +24,14 @@ import dvclive
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline import runtime
+from pipeline.artifacts.files import write_json
+from pipeline.artifacts.weights import write_weights
+from pipeline.distributed import Processes, join, share_batch_statistics
 from pipeline.errors import InputError
 from pipeline.parameters import Parameters
 from pipeline.progress import track
@@ -67,8 +78,19 @@ class Samples(Protocol):
         ...
 
 
-Loss = Callable[[Any], Mapping[str, Tensor]]
-"""From a batch to named terms, whose sum is minimised."""
+@dataclass(frozen=True)
+class Mean:
+    """A term of the loss: the mean of what `total`, a scalar, sums over `count` things.
+
+    Both are of one process's share of a batch; several processes sum each before they divide.
+    """
+
+    total: Tensor
+    count: Tensor | int
+
+
+Loss = Callable[[Any], Mapping[str, Mean]]
+"""From a batch to named terms, the sum of whose means is minimised."""
 
 
 @dataclass(frozen=True)
@@ -90,91 +112,155 @@ def fit(
 ) -> dict[str, float]:
     """Train `network` in place, on the device it is on, and return the last epoch's means.
 
+    Started by torchrun, the first process alone writes at `places`.
+
     Raises
     ------
     InputError
-        If a loss is no longer finite.
+        If a loss is no longer finite, or a checkpoint cannot be written.
     """
+    processes = join()
+    share_batch_statistics(network, processes)
     steps = math.ceil(len(samples) / schedule.batch)
     optimiser = _optimiser(network, schedule)
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate_factor(schedule, steps))
-    run = _Run(network, optimiser, rates, [])
+    run = _Run(network, optimiser, rates, steps)
     run.resume(places.checkpoint)
-    first = len(run.history)
-    batches = iter(_loader(samples, schedule, seed, first))
-    with dvclive.Live(str(places.curves), dvcyaml=False, save_dvc_exp=False, report=None) as live:
+    batches = iter(_loader(samples, schedule, seed, run.step, processes))
+    step = partial(_step, run, loss, schedule.clip, seed, processes)
+    with _curves(places.curves) as log:
         for means in run.history:
-            _log(live, means)
-        for epoch in range(first, schedule.epochs):
+            log(means)
+        for epoch in range(len(run.history), schedule.epochs):
             network.train()
-            of_epoch = track(
-                islice(batches, steps), steps, f"{what}, epoch {epoch + 1}/{schedule.epochs}"
-            )
-            run.history.append(_train_epoch(of_epoch, loss, run, schedule.clip, what))
-            _log(live, run.history[-1])
-            run.save(places.checkpoint)
+            left = steps * (epoch + 1) - run.step
+            title = f"{what}, epoch {epoch + 1}/{schedule.epochs}"
+            for batch in _shown(islice(batches, left), left, title):
+                run.note(step(batch), what)
+                run.save_now_and_then(places.checkpoint)
+            log(run.history[-1])
+    run.save(places.checkpoint)
     network.eval()
     return run.history[-1]
 
 
 @dataclass
 class _Run:
-    """All that a resumed run needs."""
+    """All that a resumed run needs: after `step` steps, with the means of finished epochs."""
 
     network: torch.nn.Module
     optimiser: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LRScheduler
-    history: list[dict[str, float]]
+    steps_an_epoch: int
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    def note(self, terms: Mapping[str, Tensor], what: str) -> None:
+        """Note a step's terms, and the means of the epoch that it ends.
+
+        Raises
+        ------
+        InputError
+            If the loss is no longer finite.
+        """
+        self.step += 1
+        self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
+        ended = self.step % self.steps_an_epoch == 0
+        # Asking a GPU for the value waits for it, so not at every step.
+        seen = ended or self.step % 50 == 0 or self.sums["loss"].device.type == "cpu"
+        if seen and not torch.isfinite(self.sums["loss"]):
+            raise InputError(f"{what}: the loss is no longer finite; lower the learning rate")
+        if ended:
+            means = {name: float(value) / self.steps_an_epoch for name, value in self.sums.items()}
+            self.history.append(means)
+            self.sums = {}
+
+    def save_now_and_then(self, path: Path) -> None:
+        """Save, unless it was done a moment ago."""
+        if time.monotonic() - self.saved >= runtime.seconds_between_checkpoints():
+            self.save(path)
+            self.saved = time.monotonic()
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the checkpoint, whole or not at all."""
+        if not runtime.is_main_process():
+            return
+        content = io.BytesIO()
+        torch.save(self._state(), content)
         unfinished = path.with_suffix(".unfinished")
-        state = {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rates": self.rates.state_dict(),
-            "history": self.history,
-            "random": torch.get_rng_state(),
-        }
-        torch.save(state, unfinished)
-        unfinished.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(content.getbuffer())
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise InputError(
+                f"{path}: this checkpoint was not saved ({error.strerror}); make room there and "
+                "run again: the training goes on from the checkpoint before it"
+            ) from None
 
     def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, if there is one."""
         if not path.exists():
             return
+        device = next(self.network.parameters()).device
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rates.load_state_dict(state["rates"])
-        self.history = state["history"]
-        torch.set_rng_state(state["random"])
+        self.step, self.history = state["step"], state["history"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rates": self.rates.state_dict(),
+            "step": self.step,
+            "sums": self.sums,
+            "history": self.history,
+        }
 
 
-def _train_epoch(
-    batches: Iterator[Any], loss: Loss, run: _Run, clip: float, what: str
-) -> dict[str, float]:
+def _step(
+    run: _Run, loss: Loss, clip: float, seed: int, processes: Processes, batch: Any
+) -> dict[str, Tensor]:
+    """Learn from this process's share of a batch, and give the terms of the whole batch."""
     device = next(run.network.parameters()).device
-    sums: dict[str, Tensor] = {}
-    steps = 0
-    for steps, batch in enumerate(batches, 1):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms = dict(loss(to_device(batch, device)))
-        terms["loss"] = torch.stack(list(terms.values())).sum()
-        run.optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        if clip:
-            torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
-        run.optimiser.step()
-        run.rates.step()
-        for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + term.detach()
-        # Asking a GPU for the value waits for it, so not at every step.
-        if (device.type == "cpu" or steps % 50 == 0) and not torch.isfinite(sums["loss"]):
-            break
-    means = {name: float(value) / steps for name, value in sums.items()}
-    if not math.isfinite(means["loss"]):
-        raise InputError(f"{what}: the loss is no longer finite; lower the learning rate")
-    return means
+    # Nothing that is drawn in a step depends on the steps before: no random state is kept.
+    state = np.random.SeedSequence([seed, run.step, processes.rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        terms = loss(to_device(batch, device))
+    totals = torch.stack([term.total.float() for term in terms.values()])
+    counts = torch.stack(
+        [torch.as_tensor(term.count, dtype=torch.float32, device=device) for term in terms.values()]
+    )
+    whole, counts = processes.total(torch.stack([totals.detach(), counts]))
+    counts = counts.clamp(min=1)
+    run.optimiser.zero_grad(set_to_none=True)
+    (totals / counts).sum().backward()
+    processes.sum_gradients(run.network.parameters())
+    if clip:
+        torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
+    run.optimiser.step()
+    run.rates.step()
+    means = whole / counts
+    return {**dict(zip(terms, means, strict=True)), "loss": means.sum()}
+
+
+def write_results(
+    folder: Path, network: torch.nn.Module, description: BaseModel, metrics: Mapping[str, Any]
+) -> None:
+    """Write weights.safetensors and metrics.json beside the curves of a finished training."""
+    write_weights(folder / "weights.safetensors", network, description)
+    write_json(folder / "metrics.json", metrics, indent=1)
+
+
+RESULTS = ("weights.safetensors", "metrics.json", "curves")
+"""What a training leaves, by name."""
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -220,35 +306,44 @@ def _rate_factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
     return factor
 
 
-class _Batches:
-    """The visits of all epochs from `first` on, in batches: a permutation of the items each."""
+class _Shares:
+    """A process's visits from step `first` on, in batches: a permutation of the items an epoch."""
 
-    def __init__(self, items: int, schedule: Schedule, seed: int, first: int) -> None:
-        self._items, self._batch, self._seed = items, schedule.batch, seed
-        self._epochs = range(first, schedule.epochs)
+    def __init__(
+        self, items: int, schedule: Schedule, seed: int, first: int, processes: Processes
+    ) -> None:
+        self._items, self._schedule, self._seed = items, schedule, seed
+        self._first, self._processes = first, processes
+        self._steps_an_epoch = math.ceil(items / schedule.batch)
 
     def __len__(self) -> int:
-        return len(self._epochs) * math.ceil(self._items / self._batch)
+        return self._schedule.epochs * self._steps_an_epoch - self._first
 
     def __iter__(self) -> Iterator[list[Visit]]:
-        for epoch in self._epochs:
-            order: NDArray[np.int64] = np.random.default_rng([self._seed, epoch]).permutation(
-                self._items
-            )
-            for start in range(0, self._items, self._batch):
-                yield [Visit(epoch, int(item)) for item in order[start : start + self._batch]]
+        epoch, done = divmod(self._first, self._steps_an_epoch)
+        return map(self._processes.share, islice(self._batches(epoch), done, None))
+
+    def _batches(self, first_epoch: int) -> Iterator[list[Visit]]:
+        for epoch in range(first_epoch, self._schedule.epochs):
+            rng = np.random.default_rng([self._seed, epoch])
+            order: NDArray[np.int64] = rng.permutation(self._items)
+            for start in range(0, self._items, self._schedule.batch):
+                items = order[start : start + self._schedule.batch]
+                yield [Visit(epoch, int(item)) for item in items]
 
 
-def _loader(samples: Samples, schedule: Schedule, seed: int, first: int) -> DataLoader[Any]:
-    batches: Any = _Batches(len(samples), schedule, seed, first)
+def _loader(
+    samples: Samples, schedule: Schedule, seed: int, first: int, processes: Processes
+) -> DataLoader[Any]:
+    shares: Any = _Shares(len(samples), schedule, seed, first, processes)
     dataset: Any = samples
     return DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=shares,
         collate_fn=samples.collate,
         num_workers=runtime.workers(),
         worker_init_fn=_start_loader,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=runtime.device().type == "cuda",
         # Its own, so that starting a loader, as a resumed run does, draws no global number.
         generator=torch.Generator(),
         multiprocessing_context=runtime.process_context(),
@@ -257,6 +352,20 @@ def _loader(samples: Samples, schedule: Schedule, seed: int, first: int) -> Data
 
 def _start_loader(_: int) -> None:
     runtime.start_worker()
+
+
+def _shown(batches: Iterator[Any], count: int, title: str) -> Iterator[Any]:
+    return track(batches, count, title) if runtime.is_main_process() else batches
+
+
+@contextmanager
+def _curves(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Yield what draws an epoch's means into the curves."""
+    if not runtime.is_main_process():
+        yield lambda _: None
+        return
+    with dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False, report=None) as live:
+        yield partial(_log, live)
 
 
 def _log(live: dvclive.Live, means: Mapping[str, float]) -> None:

@@ -34,7 +34,7 @@ def main() -> None:
         f"{len(splits[name].photographs)} images of {name} ({len(truths[name].images)} with masks)"
         for name in splits
     )
-    print(f"dataset: {', '.join(counts)}, {len(parameters.classes)} classes")
+    print(f"dataset: {', '.join(counts)}, {len(splits['train'].classes)} classes")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,11 @@ import torch
 
 from pipeline import runtime
 from pipeline.artifacts.draws import DrawStore
-from pipeline.artifacts.files import write_json
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
-from pipeline.artifacts.weights import write_weights
 from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, mask_rcnn_loss
 from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
-from pipeline.training import Places, fit
+from pipeline.training import RESULTS, Places, fit, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
 
 
@@ -25,25 +23,25 @@ def main() -> None:
     description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
     network = MaskRcnn(description, parameters.weights).to(runtime.device())
     network.to(memory_format=torch.channels_last)
-    with scratch("mask_rcnn") as unfinished:
+    with scratch("mask_rcnn") as folder:
         means = fit(
             network,
             mask_rcnn_loss(network),
             samples,
             parameters.schedule,
             parameters.seed,
-            Places(unfinished / "checkpoint.pt", unfinished / "curves"),
+            Places(folder / "checkpoint.pt", folder / "curves"),
             "mask_rcnn",
         )
-        shelf = SHELF / "mask_rcnn"
-        shelve(unfinished / "curves", shelf / "curves")
-        write_weights(shelf / "weights.safetensors", network, description)
-        counts = {"images": len(samples), "images_skipped": samples.skipped}
-        write_json(shelf / "metrics.json", {**means, **counts}, indent=1)
-    print(
-        f"mask_rcnn: {len(samples)} images, {samples.skipped} without pseudo masks skipped, "
-        f"loss {means['loss']:.3f}"
-    )
+        if runtime.is_main_process():
+            counts = {"images": len(samples), "images_skipped": samples.skipped}
+            write_results(folder, network, description, {**means, **counts})
+            for name in RESULTS:
+                shelve(folder / name, SHELF / "mask_rcnn" / name)
+            print(
+                f"mask_rcnn: {len(samples)} images, {samples.skipped} without pseudo masks "
+                f"skipped, loss {means['loss']:.3f}"
+            )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from functools import partial
 
 from pipeline.artifacts.peaks import PeakWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.parallel import map_photographs
+from pipeline.parallel import fill
 from pipeline.peaks import PeaksParameters, TaggedPhotograph, peaks_of
 from stages import SHELF, read_parameters, run, scratch, shelve
 
@@ -19,11 +19,10 @@ def main() -> None:
         return TaggedPhotograph(split.path(photograph), split.labels(photograph))
 
     with scratch("peaks") as unfinished:
-        with PeakWriter(unfinished / "train", split.classes, parameters.model_dump()) as store:
-            remaining = split.photographs[store.finished :]
-            for photograph, peaks in map_photographs(find, tagged, remaining, "peaks"):
-                store.add(photograph.id, photograph.height, photograph.width, peaks)
-        shelve(unfinished / "train", SHELF / "peaks" / "train")
+        place = unfinished / "peaks"
+        with PeakWriter(place / "train", split.classes, parameters.model_dump()) as store:
+            fill(store, find, tagged, split.photographs, "peaks")
+        shelve(place, SHELF / "peaks")
     print(f"peaks: {store.rows} in {len(split.photographs)} images, {store.empty} images without")
 
 

@@ -3,12 +3,10 @@
 import torch
 
 from pipeline import runtime
-from pipeline.artifacts.files import write_json
 from pipeline.artifacts.split import Split
-from pipeline.artifacts.weights import write_weights
 from pipeline.networks.prm import Prm, PrmDescription
 from pipeline.prm import PrmParameters, TaggedImages, prm_loss
-from pipeline.training import Places, fit
+from pipeline.training import RESULTS, Places, fit, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
 
 
@@ -26,21 +24,22 @@ def main() -> None:
     )
     network = Prm(description, parameters.weights).to(runtime.device())
     network.to(memory_format=torch.channels_last)
-    with scratch("prm") as unfinished:
+    with scratch("prm") as folder:
         means = fit(
             network,
             prm_loss(network, parameters.peak_gradient),
             samples,
             parameters.schedule,
             parameters.seed,
-            Places(unfinished / "checkpoint.pt", unfinished / "curves"),
+            Places(folder / "checkpoint.pt", folder / "curves"),
             "prm",
         )
-        shelf = SHELF / "prm"
-        shelve(unfinished / "curves", shelf / "curves")
-        write_weights(shelf / "weights.safetensors", network, description)
-        write_json(shelf / "metrics.json", means, indent=1)
-    print(f"prm: {len(samples)} images, {len(split.classes)} classes, loss {means['loss']:.3f}")
+        if runtime.is_main_process():
+            write_results(folder, network, description, means)
+            for name in RESULTS:
+                shelve(folder / name, SHELF / "prm" / name)
+            counts = f"{len(samples)} images, {len(split.classes)} classes"
+            print(f"prm: {counts}, loss {means['loss']:.3f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pipeline.artifacts.coco import CocoAnnotations
 from pipeline.artifacts.draws import DrawStore, DrawWriter
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
-from pipeline.parallel import map_photographs
+from pipeline.parallel import fill
 from pipeline.sampler import Sampler, SamplerParameters
 from stages import SHELF, read_parameters, run, scratch, shelve
 
@@ -15,18 +15,15 @@ def main() -> None:
     """Read data/peaks/train and data/proposals/train, write data/sampler."""
     parameters = read_parameters(SamplerParameters, "sampler")
     split = Split.read(SHELF / "dataset" / "train.json")
-    place = SHELF / "proposals" / "train"
-    sampler = Sampler(SHELF / "peaks" / "train", place, parameters)
+    proposals = SHELF / "proposals" / "train"
+    sampler = Sampler(SHELF / "peaks" / "train", proposals, parameters)
     with scratch("sampler") as unfinished:
-        with DrawWriter(unfinished / "train", split.classes, parameters.model_dump()) as store:
-            remaining = split.photographs[store.finished :]
-            drawn = map_photographs(sampler, attrgetter("id"), remaining, "sampler")
-            for photograph, draws in drawn:
-                store.add(photograph.id, photograph.height, photograph.width, draws)
-        pseudo_masks = first_visit(split, DrawStore(unfinished / "train"), ProposalStore(place))
-        pseudo_masks.write(unfinished / "pseudo_masks.json")
-        shelve(unfinished / "train", SHELF / "sampler" / "train")
-        shelve(unfinished / "pseudo_masks.json", SHELF / "sampler" / "pseudo_masks.json")
+        place = unfinished / "sampler"
+        with DrawWriter(place / "train", split.classes, parameters.model_dump()) as store:
+            fill(store, sampler, attrgetter("id"), split.photographs, "sampler")
+        pseudo_masks = first_visit(split, DrawStore(place / "train"), ProposalStore(proposals))
+        pseudo_masks.write(place / "pseudo_masks.json")
+        shelve(place, SHELF / "sampler")
     print(
         f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "
         f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first visit"
@@ -35,11 +32,12 @@ def main() -> None:
 
 def first_visit(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:
     """Collect the pseudo masks of the first visit to every image."""
-    pseudo_masks = CocoAnnotations(split)
+    pseudo_masks = CocoAnnotations(split.classes, "WISE pseudo masks of the first visit")
     for photograph in split.photographs:
         image_draws = draws.draws(photograph.id)
         instances = image_draws.instances(proposals.proposals(photograph.id), visit=0)
-        pseudo_masks.add(photograph, instances.masks, instances.label)
+        height, width = photograph.height, photograph.width
+        pseudo_masks.add(photograph.file, height, width, instances.masks, instances.label)
     return pseudo_masks
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.artifacts.files import write_json
-from pipeline.artifacts.weights import write_weights
+from pipeline import runtime
 from pipeline.datasets.coco import read_source
 from pipeline.sharpmask import SharpMaskParameters, train
+from pipeline.training import RESULTS, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
 
 
@@ -15,11 +15,11 @@ def main() -> None:
     source = read_source(Path(parameters.path))
     with scratch("sharpmask") as folder:
         network, description, losses = train(source, parameters, folder)
-        write_weights(folder / "weights.safetensors", network, description)
-        write_json(folder / "metrics.json", losses, indent=1)
-        for name in ("weights.safetensors", "metrics.json", "curves"):
-            shelve(folder / name, SHELF / "sharpmask" / name)
-    print(f"sharpmask: trained on {description.trained_on}")
+        if runtime.is_main_process():
+            write_results(folder, network, description, losses)
+            for name in RESULTS:
+                shelve(folder / name, SHELF / "sharpmask" / name)
+            print(f"sharpmask: trained on {description.trained_on}")
 
 
 if __name__ == "__main__":

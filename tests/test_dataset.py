@@ -9,7 +9,7 @@ from pipeline import dataset
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import Truth
 from pipeline.dataset import DatasetParameters
-from pipeline.datasets import voc
+from pipeline.datasets import listing, voc
 from pipeline.errors import InputError
 from stages import dataset as stage
 
@@ -19,7 +19,8 @@ VALUES = {
     "train": "train",
     "val": "val",
     "classes": ["cat", "dog"],
-    "tags": "main",
+    "tags": "photographs/ImageSets/Main",
+    "val_share": 0.2,
     "scenes": {"train": 3, "val": 2, "source": 2, "seed": 1},
 }
 SEEN = {
@@ -52,16 +53,19 @@ def write(folder, seen=SEEN):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(voc, "ordered_map", lambda function, items, workers: map(function, items))
+    for module in (listing, voc):
+        monkeypatch.setattr(module, "ordered_map", lambda call, items, workers: map(call, items))
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kind": "coco"}, "dataset.kind = 'coco'"),
-        ({"classes": []}, r"dataset.classes = \[\]"),
+        ({"kind": "zip"}, "dataset.kind = 'zip'"),
+        ({"tags": "main"}, "tags of the kind voc must be photographs/ImageSets/Main or"),
+        ({"val_share": 1.0}, "dataset.val_share = 1.0"),
         ({"classes": ["cat", "cat"]}, "every class may be named once"),
-        ({"classes": ["../cat"]}, "dataset.classes.0"),
+        ({"classes": [""]}, "dataset.classes.0"),
+        ({"train": "../train"}, "dataset.train"),
         ({"val": "train"}, "train and val must be different lists"),
         ({"scenes": {**VALUES["scenes"], "val": 0}}, "dataset.scenes.val = 0"),
         ({"tag": "main"}, "did you mean tags"),
@@ -72,16 +76,31 @@ def test_impossible_parameters_are_refused(changed, message):
         parameters(**changed)
 
 
-@pytest.mark.parametrize("tags", ["main", "annotations"])
-def test_unknown_classes_are_refused_with_those_there_are(tmp_path, tags, in_this_process):
-    there = {"main": "cat, dog, emu", "annotations": "cat, dog"}[tags]
-    with pytest.raises(InputError, match=f"no tags of cats for the list train; .*: {there}$"):
-        dataset.read_splits(parameters(classes=["cats"], tags=tags), write(tmp_path))
+def of(folder, tags="Annotations", **changed):
+    return parameters(path=str(folder), tags=f"{folder}/{tags}", **changed)
 
 
-def test_a_class_that_no_training_image_shows_is_refused(tmp_path, in_this_process):
+def test_unknown_classes_are_refused_with_those_there_are(tmp_path, in_this_process):
+    write(tmp_path)
+    message = "shows cats; did you mean cat.* they show: cat, dog$"
+    with pytest.raises(InputError, match=message):
+        dataset.read_splits(of(tmp_path, classes=["cats"]), tmp_path)
+    with pytest.raises(InputError, match=r"cats_train\.txt: no such file"):
+        dataset.read_splits(of(tmp_path, "ImageSets/Main", classes=["cats"]), tmp_path)
+
+
+@pytest.mark.parametrize("tags", ["Annotations", "ImageSets/Main"])
+def test_a_class_that_no_training_image_shows_is_refused(tmp_path, tags, in_this_process):
+    write(tmp_path)
     with pytest.raises(InputError, match="no image of the list train shows emu"):
-        dataset.read_splits(parameters(classes=["cat", "emu"]), write(tmp_path))
+        dataset.read_splits(of(tmp_path, tags, classes=["cat", "emu"]), tmp_path)
+
+
+@pytest.mark.parametrize("tags", ["Annotations", "ImageSets/Main"])
+def test_without_classes_there_are_those_that_training_images_show(tmp_path, tags, in_this_process):
+    write(tmp_path)
+    splits = dataset.read_splits(of(tmp_path, tags, classes=[]), tmp_path)
+    assert splits["train"].classes == splits["val"].classes == ("cat", "dog")
 
 
 def test_a_class_may_be_missing_from_val(tmp_path, in_this_process):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from pipeline import evaluation, masks
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
+from pipeline.artifacts.peaks import Peaks, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.errors import InputError
@@ -294,6 +296,11 @@ def shelf(tmp_path, monkeypatch):
     truth.write(data / "dataset/truth/val.json")
     truth.model_copy(update={"images": ()}).write(data / "dataset/truth/train.json")
     write_pseudo_masks(data / "proposals/train", data / "sampler/train")
+    shutil.copytree(data / "proposals/train", data / "proposals/val")
+    y, x = np.array([9, 9, 1, 9], np.int32), np.array([21, 9, 1, 21], np.int32)
+    peaks = Peaks(np.array([1, 1, 1, 0], np.int16), y, x, np.ones(4), np.ones((4, 2, 2)) / 4)
+    with PeakWriter(data / "peaks/train", CLASSES, {}) as writer:
+        writer.add("a", HEIGHT, WIDTH, peaks)
     for name in ("predictions", "refinement"):
         for split in ("train", "val"):
             with InstanceWriter(data / name / split, name, CLASSES, {}) as writer:
@@ -307,7 +314,7 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     files = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     metrics = json.loads(files[place / "metrics.json"])
     methods = ["pseudo_masks", "wise", "wise+refine", "wise/train", "wise+refine/train"]
-    assert list(metrics) == methods
+    assert list(metrics) == [*methods, "proposals", "peaks"]
     assert metrics["wise"]["wise"]["mAP50"] == 100
     assert metrics["pseudo_masks"]["coco"]["images"] == 0
     assert metrics["pseudo_masks"]["coco"]["mAP50"] is None
@@ -327,7 +334,18 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     assert "wise,coco,dog,,,," in rows
     table = files[place / "table.md"].decode()
     assert "| wise | coco | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 |" in table
-    assert table.rstrip().endswith("nobody's masks")
+    assert table.count("Proposals: boxes. Their supervision: nobody's masks\n") == 3
+    assert "| val | 1 | 1 | 100.0 | 100.0 | 100.0 |" in table
+    assert metrics["proposals"]["val"]["by_size"]["small"]["AR@10"] == 100
+    assert metrics["peaks"]["train"] | {"per_class": None} == dict.fromkeys(
+        metrics["peaks"]["train"]
+    ) | {"images": 0, "instances": 0, "peaks": 0}
+
+    lines = files[place / "by_count.csv"].decode().splitlines()
+    assert lines[0] == f"objects,{','.join(methods)}"
+    assert lines[1:3] == ["1,,100.00,100.00,,", "2,,,,,"]
+    # 6 x 6 of 20 x 30 pixels: a quarter of the side
+    assert files[place / "by_area.csv"].decode().splitlines()[3] == "25.0,,100.00,100.00,,"
 
     stage.main()
     assert files == {path: path.read_bytes() for path in files}

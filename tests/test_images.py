@@ -1,7 +1,12 @@
 """Photographs of every kind, and files that are none."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import images
@@ -25,6 +30,21 @@ def test_exif_orientation_is_honoured(tmp_path):
     assert read_image(tmp_path / "image.jpg").shape == (7, 5, 3)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path, suffix):
+    values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / f"grey.{suffix}")
+    pixels = read_image(tmp_path / f"grey.{suffix}")
+    assert (pixels == np.array([0, 0, 1, 128, 255], np.uint8)[None, :, None]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_thirty_two_bits_are_refused(tmp_path, dtype):
+    Image.fromarray(np.zeros((5, 7), dtype)).save(tmp_path / "depth.tiff")
+    with pytest.raises(InputError, match=r"depth\.tiff: 32 bits a pixel"):
+        read_image(tmp_path / "depth.tiff")
+
+
 def test_a_truncated_jpeg_is_named(tmp_path):
     path = tmp_path / "image.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
@@ -46,6 +66,30 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     Image.new("RGB", (11, 10)).save(tmp_path / "bomb.png")
     with pytest.raises(InputError, match=r"bomb\.png: 11 x 10 pixels; at most 100 allowed"):
         read_image(tmp_path / "bomb.png")
+
+
+def test_pillow_refuses_what_is_larger_still(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (201, 1)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"bomb\.png: more than the 200,000,000 pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["png", "jpeg", "tiff", "webp", "gif"]), st.data())
+def test_any_bytes_are_an_image_or_a_clear_error(tmp_path, kind, data):
+    content = io.BytesIO()
+    Image.new("RGB", (9, 5), (200, 100, 50)).save(content, kind)
+    broken = bytearray(content.getvalue())
+    for place in data.draw(st.lists(st.integers(0, len(broken) - 1), max_size=4)):
+        broken[place] = data.draw(st.integers(0, 255))
+    del broken[data.draw(st.integers(0, len(broken))) :]
+    path = tmp_path / "image"
+    path.write_bytes(broken)
+    with contextlib.suppress(InputError):
+        pixels = read_image(path)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
 
 
 def test_warping_forgets_proportions():

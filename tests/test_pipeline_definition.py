@@ -72,9 +72,17 @@ def test_inputs_are_what_other_stages_leave():
                 assert dependency in left, f"{stage} reads {dependency}, which no stage leaves"
 
 
-def test_the_truth_has_one_reader():
+def followers(stage):
+    """The stages that read what a stage leaves, or what one of those leaves."""
+    found = {name for name, entry in STAGES.items() if set(outs(stage)) & set(entry["deps"])}
+    return found.union(*map(followers, found))
+
+
+def test_the_truth_is_read_where_nothing_is_trained():
     readers = {stage for stage, entry in STAGES.items() if TRUTH in entry["deps"]}
-    assert readers == {"evaluation"}
+    assert readers == {"evaluation", "report"}
+    assert followers("evaluation") == {"report"}
+    assert followers("report") == set()
     # A dependency on all of data/dataset would let the truth in with it.
     for entry in STAGES.values():
         assert not {"data", "data/", "data/dataset", "data/dataset/"} & set(entry["deps"])
@@ -83,7 +91,7 @@ def test_the_truth_has_one_reader():
         for stage in STAGES
         if "pipeline/artifacts/truth.py" in closure(ROOT / "stages" / f"{stage}.py")
     }
-    assert knowing == {"dataset", "evaluation"}
+    assert knowing == {"dataset", "evaluation", "report"}
 
 
 def leaves(values):

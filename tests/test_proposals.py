@@ -10,24 +10,44 @@ from pipeline.errors import InputError
 from pipeline.networks.sharpmask import PATCH, STRIDE, WINDOW, SharpMask
 from pipeline.parallel import ordered_map
 from pipeline.proposals import (
+    GROUPING_SOURCE,
+    SHARPMASK_SOURCE,
+    Grouper,
     ProposalsParameters,
+    PyramidParameters,
     SharpMaskProposer,
     _place,
     _scan,
     _span,
-    propose,
+    propose_windows,
     supervision,
 )
 
-VALUES = {
-    "method": "sharpmask",
-    "count": 20,
+PYRAMID_VALUES = {
     "smallest_scale": -1.0,
     "largest_scale": 0.0,
     "octave_step": 0.5,
     "mask_threshold": 0.2,
+    "nms": 1.0,
+}
+GROUPING_VALUES = {
+    "side": 64,
+    "colour_spaces": ["lab"],
+    "scales": [50.0],
+    "superpixel": 10,
+    "smallest": 0.002,
+    "joined": 5,
+}
+VALUES = {
+    "method": "sharpmask",
+    "source": SHARPMASK_SOURCE,
+    "supervision": "",
+    "count": 20,
+    "sharpmask": PYRAMID_VALUES,
+    "grouping": GROUPING_VALUES,
 }
 PARAMETERS = ProposalsParameters.parse(VALUES, "proposals")
+PYRAMID = PARAMETERS.sharpmask
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +66,7 @@ def image() -> np.ndarray:
 
 
 def test_proposals_are_at_the_images_size_and_best_first(network, image):
-    proposals = propose(network, image, PARAMETERS)
+    proposals = propose_windows(network, image, PYRAMID, 20)
     assert 0 < len(proposals.masks) <= 20
     assert proposals.score.dtype == np.float32
     assert len(proposals.masks) == len(proposals.score)
@@ -57,18 +77,16 @@ def test_proposals_are_at_the_images_size_and_best_first(network, image):
 
 
 def test_the_best_of_few_are_the_first_of_many(network, image):
-    many = propose(network, image, PARAMETERS)
-    few = propose(network, image, PARAMETERS.model_copy(update={"count": 5}))
+    many = propose_windows(network, image, PYRAMID, 20)
+    few = propose_windows(network, image, PYRAMID, 5)
     np.testing.assert_allclose(few.score, many.score[: len(few.score)], rtol=1e-6)
     ious = np.diag(masks.jaccard(few.masks, many.masks[: len(few.masks)]))
     assert ious.min() > 0.99
 
 
 def test_scores_are_of_all_scales_together(network, image):
-    best = propose(
-        network, image, PARAMETERS.model_copy(update={"count": 3, "mask_threshold": 1e-6})
-    )
-    scores = [_scan(network, image, scale).scores.ravel() for scale in PARAMETERS.scales()]
+    best = propose_windows(network, image, PYRAMID.model_copy(update={"mask_threshold": 1e-6}), 3)
+    scores = [_scan(network, image, scale).scores.ravel() for scale in PYRAMID.scales()]
     expected = np.sort(np.concatenate(scores))[::-1][:3]
     np.testing.assert_allclose(best.score, expected, rtol=1e-6)
 
@@ -76,13 +94,15 @@ def test_scores_are_of_all_scales_together(network, image):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 300, 3), (40, 30, 3)])
 def test_images_smaller_than_a_window(network, shape):
     small = np.full(shape, 99, np.uint8)
-    proposals = propose(network, small, PARAMETERS.model_copy(update={"mask_threshold": 0.01}))
+    proposals = propose_windows(
+        network, small, PYRAMID.model_copy(update={"mask_threshold": 0.01}), 20
+    )
     assert all(rle["size"] == [*shape[:2]] for rle in proposals.masks)
 
 
 def test_an_image_without_any_mask(network, image):
-    parameters = PARAMETERS.model_copy(update={"mask_threshold": 1 - 1e-9})
-    proposals = propose(network, image, parameters)
+    parameters = PYRAMID.model_copy(update={"mask_threshold": 1 - 1e-9})
+    proposals = propose_windows(network, image, parameters, 20)
     assert proposals.masks == []
     assert proposals.score.shape == (0,)
 
@@ -132,8 +152,8 @@ def test_spans_lie_in_window_and_photograph():
 
 
 def test_scales_are_half_octaves():
-    published = ProposalsParameters.parse(
-        {**VALUES, "smallest_scale": -2.5, "largest_scale": 0.5}, "proposals"
+    published = PyramidParameters.parse(
+        {**PYRAMID_VALUES, "smallest_scale": -2.5, "largest_scale": 0.5}, "sharpmask"
     )
     np.testing.assert_allclose(published.scales(), 2.0 ** np.arange(-2.5, 0.51, 0.5))
 
@@ -146,29 +166,87 @@ def test_same_bytes_whatever_the_workers(network, image, tmp_path, monkeypatch):
     for number in range(3):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(np.roll(image, number * 20, axis=1)).save(paths[-1])
-    proposer = SharpMaskProposer(weights, PARAMETERS)
-    one, two = (list(ordered_map(proposer, paths, workers)) for workers in (1, 2))
-    for a, b in zip(one, two, strict=True):
-        assert a.masks == b.masks
-        assert a.score.tobytes() == b.score.tobytes()
-    assert one[0].masks != one[1].masks
-    assert supervision(weights) == "3 instance masks on 2 images of a test"
+    parameters = PARAMETERS.model_copy(update={"source": str(weights)})
+    for proposer in (SharpMaskProposer(parameters), Grouper(parameters)):
+        one, two = (list(ordered_map(proposer, paths, workers)) for workers in (1, 2))
+        for a, b in zip(one, two, strict=True):
+            assert a.masks == b.masks
+            assert a.score.tobytes() == b.score.tobytes()
+        assert one[0].masks != one[1].masks
+    assert supervision(parameters) == "3 instance masks on 2 images of a test"
+
+
+def test_suppression_keeps_the_best_of_what_is_alike(network, image):
+    every = propose_windows(network, image, PYRAMID, 40)
+    some = propose_windows(network, image, PYRAMID.model_copy(update={"nms": 0.5}), 40)
+    assert 0 < len(some.masks) < len(every.masks)
+    similarity = masks.jaccard(some.masks, some.masks)
+    assert np.triu(similarity, 1).max() <= 0.5
+    kept = [every.masks.index(mask) for mask in some.masks]
+    assert kept == sorted(kept)
+    assert kept[0] == 0
+    for left_out in set(range(len(every.masks))) - set(kept):
+        better = [every.masks[k] for k in kept if k < left_out]
+        assert masks.jaccard([every.masks[left_out]], better).max() > 0.5
 
 
 def test_missing_weights_are_named(tmp_path):
+    absent = PARAMETERS.model_copy(update={"source": str(tmp_path / "weights.safetensors")})
     with pytest.raises(InputError, match="has not run"):
-        supervision(tmp_path / "weights.safetensors")
+        supervision(absent)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("count", 0), ("mask_threshold", 1.0), ("octave_step", 0.0), ("method", "mcg")],
-)
+@pytest.mark.parametrize(("key", "value"), [("count", 0), ("method", "mcg"), ("source", "")])
 def test_impossible_values_are_refused(key, value):
     with pytest.raises(InputError, match=f"proposals.{key}"):
         ProposalsParameters.parse({**VALUES, key: value}, "proposals")
 
 
+@pytest.mark.parametrize(
+    ("block", "key", "value"),
+    [
+        ("sharpmask", "mask_threshold", 1.0),
+        ("sharpmask", "octave_step", 0.0),
+        ("sharpmask", "nms", 0.0),
+        ("grouping", "colour_spaces", ["cmyk"]),
+        ("grouping", "colour_spaces", []),
+        ("grouping", "scales", [-1.0]),
+        ("grouping", "joined", 0),
+    ],
+)
+def test_impossible_values_of_a_method_are_refused(block, key, value):
+    with pytest.raises(InputError, match=rf"proposals\.{block}\.{key}"):
+        ProposalsParameters.parse({**VALUES, block: {**VALUES[block], key: value}}, "proposals")
+
+
 def test_a_pyramid_the_wrong_way_round_is_refused():
     with pytest.raises(InputError, match="smallest_scale is above largest_scale"):
-        ProposalsParameters.parse({**VALUES, "smallest_scale": 1.0}, "proposals")
+        PyramidParameters.parse({**PYRAMID_VALUES, "smallest_scale": 1.0}, "sharpmask")
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "said"),
+    [
+        ("sharpmask", GROUPING_SOURCE, f"has the source {SHARPMASK_SOURCE}"),
+        ("sharpmask", "masks", f"has the source {SHARPMASK_SOURCE}"),
+        ("grouping", SHARPMASK_SOURCE, f"has the source {GROUPING_SOURCE}"),
+        ("import", GROUPING_SOURCE, r"a folder with train\.json and val\.json"),
+        ("import", SHARPMASK_SOURCE, r"a folder with train\.json and val\.json"),
+    ],
+)
+def test_a_source_of_another_method_is_refused(method, source, said):
+    values = {**VALUES, "method": method, "source": source}
+    with pytest.raises(InputError, match=said):
+        ProposalsParameters.parse(values, "proposals")
+
+
+def test_supervision_is_stated_for_import_alone():
+    imported = {**VALUES, "method": "import", "source": "masks"}
+    with pytest.raises(InputError, match="say in words"):
+        ProposalsParameters.parse(imported, "proposals")
+    stated = ProposalsParameters.parse({**imported, "supervision": "SA-1B"}, "proposals")
+    assert supervision(stated) == "SA-1B"
+    with pytest.raises(InputError, match="knows its own"):
+        ProposalsParameters.parse({**VALUES, "supervision": "nothing"}, "proposals")
+    grouping = {**VALUES, "method": "grouping", "source": GROUPING_SOURCE}
+    assert "no masks" in supervision(ProposalsParameters.parse(grouping, "proposals"))

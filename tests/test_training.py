@@ -1,5 +1,6 @@
 """The training loop: the same weights whatever the workers and however often it is killed."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from pipeline import runtime
 from pipeline.errors import InputError
-from pipeline.training import Places, Schedule, Visit, fit
+from pipeline.training import Mean, Places, Schedule, Visit, fit
 
 
 class Points:
@@ -50,7 +51,7 @@ def train(folder: Path, samples=None, **changes):
 
     def loss(batch):
         points, sums = batch
-        return {"squared": (network(points)[:, 0] - sums).square().mean()}
+        return {"squared": Mean((network(points)[:, 0] - sums).square().sum(), len(sums))}
 
     places = Places(folder / "checkpoint.pt", folder / "curves")
     means = fit(network, loss, samples or Points(), schedule(**changes), 0, places, "test")
@@ -77,7 +78,8 @@ def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
     assert_same(one, two)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", "0")
     whole, _ = train(tmp_path / "whole")
     with pytest.raises(InputError):
         train(tmp_path / "cut", Points(fatal=2))
@@ -88,6 +90,38 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
         (tmp_path / run / "curves" / "plots" / "metrics" / "loss.tsv") for run in ("whole", "cut")
     ]
     assert curves[0].read_text() == curves[1].read_text()
+
+
+def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", "0")
+    whole, _ = train(tmp_path / "whole")
+    room = iter(range(4))
+    write = Path.write_bytes
+
+    def write_while_there_is_room(path, content):
+        if next(room, None) is None:
+            write(path, content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write_while_there_is_room)
+        with pytest.raises(InputError, match=r"checkpoint\.pt: .*not saved \(No space left.*room"):
+            train(tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob("*.unfinished"))
+    kept = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 4
+    resumed, _ = train(tmp_path / "cut")
+    assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("wanted", ["often", "-1", "nan"])
+def test_what_is_no_time_between_checkpoints_is_named(monkeypatch, wanted):
+    monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", wanted)
+    with pytest.raises(
+        InputError, match=f"WISE_CHECKPOINT_SECONDS={wanted}: a number of at least 0"
+    ):
+        runtime.seconds_between_checkpoints()
 
 
 def test_a_loss_that_is_not_finite_ends_training(tmp_path):
@@ -102,7 +136,7 @@ def test_pretrained_layers_learn_at_their_own_rate(tmp_path):
     def loss(batch):
         points, sums = batch
         out = network["head"](network["backbone"](points))[:, 0]
-        return {"squared": (out - sums).square().mean()}
+        return {"squared": Mean((out - sums).square().sum(), len(sums))}
 
     places = Places(tmp_path / "checkpoint.pt", tmp_path / "curves")
     fit(network, loss, Points(), schedule(backbone_factor=0.0, optimiser="sgd"), 0, places, "test")

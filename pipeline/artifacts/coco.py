@@ -9,19 +9,24 @@ from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.artifacts import files
-from pipeline.artifacts.split import Photograph, Split
 from pipeline.masks import Rle
+
+_LICENSE = {"id": 1, "name": "that of the photographs", "url": ""}
 
 
 class CocoAnnotations:
     """Collects instances image by image; `write` leaves one JSON file.
 
-    Categories are numbered from 1 in the order of the split's classes, images from 1 in the
-    order they are added; `file_name` is relative to the split's root.
+    Categories are numbered from 1 in the order of `classes`, images from 1 in the order they
+    are added. Masks are compressed run-length codes, `counts` a string. `description` says
+    what the annotations are.
     """
 
-    def __init__(self, split: Split) -> None:
-        self._categories = [{"id": i, "name": name} for i, name in enumerate(split.classes, 1)]
+    def __init__(self, classes: Sequence[str], description: str) -> None:
+        self._info = {"description": description, "version": "1.0"}
+        self._categories = [
+            {"id": i, "name": name, "supercategory": ""} for i, name in enumerate(classes, 1)
+        ]
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
@@ -29,20 +34,36 @@ class CocoAnnotations:
         return len(self._annotations)
 
     def add(
-        self, photograph: Photograph, rles: Sequence[Rle], label: NDArray[np.integer[Any]]
+        self,
+        file_name: str,
+        height: int,
+        width: int,
+        rles: Sequence[Rle],
+        label: NDArray[np.integer[Any]],
+        score: NDArray[np.floating[Any]] | None = None,
     ) -> None:
-        """Add an image and its instances; `label` holds indices of classes, shape (n,)."""
+        """Add an image and its n instances.
+
+        Parameters
+        ----------
+        file_name : as it stands in the file, relative to the folder of images.
+        height, width : of the image, upright, in pixels.
+        label : indices of classes, shape (n,).
+        score : confidence, shape (n,), for instances that have one.
+        """
         number = len(self._images) + 1
         self._images.append(
             {
                 "id": number,
-                "file_name": photograph.file,
-                "height": photograph.height,
-                "width": photograph.width,
+                "file_name": file_name,
+                "height": height,
+                "width": width,
+                "license": _LICENSE["id"],
             }
         )
         areas, boxes = masks.area(rles), masks.boxes(rles)
-        for rle, category, area, box in zip(rles, label, areas, boxes, strict=True):
+        scores = [{}] * len(rles) if score is None else [{"score": float(s)} for s in score]
+        for rle, category, area, box, scored in zip(rles, label, areas, boxes, scores, strict=True):
             self._annotations.append(
                 {
                     "id": len(self._annotations) + 1,
@@ -52,14 +73,20 @@ class CocoAnnotations:
                     "area": int(area),
                     "bbox": box.tolist(),
                     "iscrowd": 0,
+                    **scored,
                 }
             )
 
-    def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        content = {
+    def content(self) -> dict[str, Any]:
+        """The document, as `write` writes it."""
+        return {
+            "info": self._info,
+            "licenses": [_LICENSE],
             "images": self._images,
             "annotations": self._annotations,
             "categories": self._categories,
         }
-        files.write_json(path, content)
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        files.write_json(path, self.content())

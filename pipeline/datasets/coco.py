@@ -117,7 +117,7 @@ def _image(folder: Path, entry: Mapping[str, Any], annotations: list[Any]) -> So
     objects, crowds = [], []
     for annotation in annotations:
         where = f"{folder / ANNOTATIONS}: annotation {annotation['id']}"
-        rle = _rle(annotation["segmentation"], height, width, where)
+        rle = segmentation_rle(annotation["segmentation"], height, width, where)
         if not masks.area([rle])[0]:
             continue
         x, y, w, h = (float(value) for value in masks.boxes([rle])[0])
@@ -128,27 +128,71 @@ def _image(folder: Path, entry: Mapping[str, Any], annotations: list[Any]) -> So
     return SourceImage(path, height, width, tuple(objects), tuple(crowds))
 
 
-def _rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
-    """Polygons or a run-length code, compressed or not, as a compressed run-length code."""
+def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
+    """Polygons or a run-length code, compressed or not, as a compressed run-length code.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or not of an image of this height and width; `where` begins the line.
+    """
     try:
         if isinstance(segmentation, list):
-            # A polygon has three corners; pycocotools would take two for a box.
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            if not polygons:
-                return masks.encode(np.zeros((1, height, width), bool))[0]
-            merged: Rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-            return merged
+            return _filled(segmentation, height, width)
         if segmentation["size"] != [height, width]:
             raise ValueError(f"size {segmentation['size']}, the image's is {[height, width]}")
-        if isinstance(segmentation["counts"], list):
-            if sum(segmentation["counts"]) != height * width:
-                raise ValueError(f"its runs are not {height * width} pixels together")
-            rle: Rle = coco_mask.frPyObjects(segmentation, height, width)
-            return rle
-        if not segmentation["counts"]:
-            raise ValueError("no runs")
-        rle = {"size": [height, width], "counts": segmentation["counts"].encode()}
-        masks.decode([rle], height, width)
+        counts = segmentation["counts"]
+        if not isinstance(counts, list):
+            counts = _runs(counts.encode())
+        if not all(isinstance(run, int) and run >= 0 for run in counts):
+            raise ValueError("a run is not a whole number of at least 0")
+        if sum(counts) != height * width:
+            raise ValueError(f"its runs are {sum(counts)} pixels, not {height * width} together")
+        rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         return rle
-    except (ValueError, TypeError) as error:
+    except KeyError as missing:
+        raise InputError(f"{where}: no {missing} in its segmentation") from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: no mask can be read from its segmentation ({error})") from None
+
+
+def _filled(polygons: list[Any], height: int, width: int) -> Rle:
+    """The union of polygons; those of fewer than three corners are nothing."""
+    # pycocotools would take two corners for a box.
+    shapes = [np.asarray(polygon, np.float64) for polygon in polygons if len(polygon) >= 6]
+    if not shapes:
+        return masks.encode(np.zeros((1, height, width), bool))[0]
+    furthest = 2 * max(height, width)
+    for shape in shapes:
+        if shape.ndim != 1 or shape.size % 2:
+            raise ValueError("a polygon is not a list of x and y in turn")
+        # Nor is what lies far outside a mask; pycocotools walks the whole way there.
+        if not np.all(np.abs(shape) <= furthest):
+            raise ValueError(f"a corner is beyond {furthest} pixels, or not a number")
+    drawn = coco_mask.frPyObjects([shape.tolist() for shape in shapes], height, width)
+    merged: Rle = coco_mask.merge(drawn)
+    return merged
+
+
+def _runs(code: bytes) -> list[int]:
+    """The runs of a compressed run-length code.
+
+    pycocotools decodes a code that stops short, or that runs over the end of the image, without
+    a word. A number is base 32, lowest digit first, in characters from '0' on, bit 5 set on all
+    digits but its last; from the fourth on it is the difference to the run before the last.
+    """
+    digits = np.frombuffer(code, np.uint8).astype(np.int64) - 48
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("its run-length code has a wrong character, no runs, or breaks off")
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    length = last - first + 1
+    if length.max() > 7:
+        raise ValueError("a run of more than 32 bits")
+    place = np.arange(len(digits)) - np.repeat(first, length)
+    values = np.add.reduceat((digits & 31) << (5 * place), first)
+    values -= np.where(digits[last] & 16, 1 << (5 * length), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    runs: list[int] = values.tolist()
+    return runs

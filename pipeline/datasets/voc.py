@@ -7,9 +7,8 @@ instance) and `SegmentationClass/ID.png` (number of the class), where 255 is voi
 Everingham et al., The PASCAL VOC 2012 development kit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 from xml.etree.ElementTree import ParseError
@@ -17,13 +16,13 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 from defusedxml import ElementTree
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from pipeline import masks, runtime
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
+from pipeline.datasets.listing import Listed
 from pipeline.errors import InputError
-from pipeline.images import read_image
+from pipeline.images import open_image
 from pipeline.parallel import ordered_map
 from pipeline.progress import track
 
@@ -32,8 +31,8 @@ BACKGROUND, VOID = 0, 255
 TagSource = Literal["main", "annotations"]
 
 
-def read_split(folder: Path, name: str, classes: tuple[str, ...], tags: TagSource) -> Split:
-    """Read the photographs of the list `name`, each decoded once, and their tags.
+def read_list(folder: Path, name: str, classes: Collection[str], tags: TagSource) -> list[Listed]:
+    """Read the images of the list `name` and which of the `classes` (none: of all) they show.
 
     An object marked difficult counts as seen, as in PRM. No box and no mask is looked at.
 
@@ -43,28 +42,12 @@ def read_split(folder: Path, name: str, classes: tuple[str, ...], tags: TagSourc
         If a file is missing, broken, or contradicts another.
     """
     ids = _image_ids(folder, name)
-    seen = _seen_in_lists(folder, name, ids, classes) if tags == "main" else _named(folder, ids)
-    entries = [(i, tuple(c for c in classes if c in seen[i])) for i in ids]
-    photographs = ordered_map(partial(_photograph, folder), entries, runtime.workers())
-    return Split(
-        root=str(folder),
-        classes=classes,
-        photographs=tuple(track(photographs, len(ids), f"photographs of {name}")),
-    )
-
-
-def class_names(folder: Path, name: str, tags: TagSource) -> list[str]:
-    """All classes for which the list `name` has tags, in alphabetical order.
-
-    Raises
-    ------
-    InputError
-        As `read_split`.
-    """
-    ids = _image_ids(folder, name)
     if tags == "main":
-        return _classes_of_lists(folder, name)
-    return sorted(set().union(*_named(folder, ids).values()))
+        wanted = classes or _classes_of_lists(folder, name)
+        seen = _seen_in_lists(folder, name, ids, wanted)
+    else:
+        seen = _named(folder, ids)
+    return [Listed(i, f"JPEGImages/{i}.jpg", frozenset(seen[i])) for i in ids]
 
 
 def read_truth(folder: Path, name: str, split: Split) -> Truth:
@@ -154,7 +137,7 @@ def _seen_in_lists(
         flags = _flags(path)
         for image_id in ids:
             if image_id not in flags:
-                raise InputError(f"{path}: no tag for {image_id}; 'tags: annotations' needs none")
+                raise InputError(f"{path}: no tag for {image_id}; Annotations need no list")
             if flags[image_id] != "-1":
                 seen[image_id].add(class_name)
     return seen
@@ -163,7 +146,7 @@ def _seen_in_lists(
 def _flags(path: Path) -> dict[str, str]:
     """From image to 1 (seen), 0 (only difficult objects) or -1."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; 'tags: main' needs one of every class and list")
+        raise InputError(f"{path}: no such file; there must be one of every class and list")
     flags = {}
     for line in _lines(path):
         image_id, *rest = line.split()
@@ -194,20 +177,6 @@ def _object_names(path: Path) -> set[str]:
     if "" in names:
         raise InputError(f"{path}: an object without a name")
     return set(names)
-
-
-def _photograph(folder: Path, entry: tuple[str, tuple[str, ...]]) -> Photograph:
-    image_id, tags = entry
-    path = _image_file(folder, image_id)
-    height, width, _ = read_image(path).shape
-    return Photograph(
-        id=image_id,
-        file=path.relative_to(folder).as_posix(),
-        height=height,
-        width=width,
-        sha256=sha256(path.read_bytes()).hexdigest(),
-        tags=tags,
-    )
 
 
 def _true_image(
@@ -253,22 +222,15 @@ def _majority(kinds: NDArray[np.uint8]) -> int:
 
 def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
     """The numbers in a mask file, uint8 of shape (height, width)."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise InputError(f"{path}: a PNG with a palette is needed, not one of {image.mode}")
-            if image.size != (photograph.width, photograph.height):
-                raise InputError(
-                    f"{path}: {image.width} x {image.height} pixels, "
-                    f"but the photograph has {photograph.width} x {photograph.height}"
-                )
-            return np.asarray(image)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such mask, though there is the other one") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: broken image ({error})") from None
+    with open_image(path) as image:
+        if image.mode not in ("P", "L"):
+            raise InputError(f"{path}: a PNG with a palette is needed, not one of {image.mode}")
+        if image.size != (photograph.width, photograph.height):
+            raise InputError(
+                f"{path}: {image.width} x {image.height} pixels, "
+                f"but the photograph has {photograph.width} x {photograph.height}"
+            )
+        return np.asarray(image)
 
 
 def _check_numbering(

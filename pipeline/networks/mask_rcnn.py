@@ -31,7 +31,7 @@ STRIDES = (4, 8, 16, 32)
 # Sides of an image are padded to the pyramid's coarsest trained stride.
 DIVISOR = STRIDES[-1]
 # About what every backbone's normalisation makes 0 of.
-_PADDING = 127
+PADDING = 127
 _BOX_CELLS, _MASK_CELLS = 7, 14
 
 
@@ -163,7 +163,7 @@ def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     """Lay images, uint8 (3, h_i, w_i), into one batch (n, 3, h, w), and give their sizes."""
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
-    padded = torch.full((len(images), 3, height, width), _PADDING, dtype=torch.uint8)
+    padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)
     for place, image in zip(padded, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
     return padded, sizes

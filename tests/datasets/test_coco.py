@@ -4,13 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets.coco import read_source
+from pipeline.datasets.coco import read_source, segmentation_rle
 from pipeline.errors import InputError
 
 HEIGHT, WIDTH = 30, 40
+WHOLE = coco_mask.encode(np.asfortranarray(np.tri(HEIGHT, WIDTH), np.uint8))["counts"].decode()
+STOPS_SHORT = WHOLE[: len(WHOLE) // 2]
 
 
 def annotation(number: int, segmentation: Any, **more: Any) -> dict[str, Any]:
@@ -100,7 +104,14 @@ def test_crowds_are_boxes_and_empty_annotations_are_nothing(write):
     ("segmentation", "said"),
     [
         ({"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]}, "the image's is"),
-        ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "1200 pixels together"),
+        ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "10 pixels, not 1200 together"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1210, -10]}, "a run is not a whole number"),
+        ({"size": [HEIGHT, WIDTH], "counts": STOPS_SHORT}, "annotation 9.*not 1200 together"),
+        ({"size": [HEIGHT, WIDTH], "counts": "P"}, "breaks off"),
+        ({"size": [HEIGHT, WIDTH]}, "no 'counts'"),
+        ([[1, 1, float("nan"), 5, 5, 5]], "beyond 80 pixels, or not a number"),
+        ([[1, 1, 1e9, 5, 5, 5]], "beyond 80 pixels"),
+        ([[1, 1, 9, 1, 9, 9, 4]], "x and y in turn"),
         ({"size": [HEIGHT, WIDTH], "counts": "z" * 60}, "annotation 9"),
         ({"size": [HEIGHT, WIDTH], "counts": ""}, "no runs"),
         (None, "annotation 9"),
@@ -109,6 +120,27 @@ def test_crowds_are_boxes_and_empty_annotations_are_nothing(write):
 def test_a_broken_mask_is_named(write, segmentation, said):
     with pytest.raises(InputError, match=said):
         read_source(write([annotation(9, segmentation)]))
+
+
+def test_an_inverted_box_is_not_believed(write):
+    """Boxes are made from masks."""
+    segmentation = [square(10, 5, 30, 15)]
+    folder = write(
+        [
+            annotation(1, segmentation, bbox=[30, 15, -20, -10]),
+            annotation(2, segmentation, bbox=[0, 0, 0, 0]),
+        ]
+    )
+    [image] = read_source(folder)
+    assert [thing.box for thing in image.objects] == [(10, 5, 20, 10)] * 2
+
+
+@given(arrays(bool, (HEIGHT, WIDTH)))
+@settings(max_examples=50, deadline=None)
+def test_a_compressed_code_comes_through_as_it_is(mask):
+    code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    segmentation = {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()}
+    assert segmentation_rle(segmentation, HEIGHT, WIDTH, "here") == code
 
 
 def test_what_is_missing_is_named(write, tmp_path):

@@ -1,0 +1,146 @@
+"""Peak response maps of one image, beside the published procedure with the same network and peaks.
+
+The published procedure (ZhouYanzhao/PRM, PyTorch) changes every convolution by a hook before it
+and one after it, whose normalising convolution is part of the graph that autograd goes back
+through, parameters included; every image is by itself and every peak a backward pass. Measured
+twice: with the hooked forward pass once an image, and with it, normalisation and all, once a peak.
+Both sides begin at the pixels and find the class response maps.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
+from torch import Tensor, nn
+
+from benchmarks.table import Line, side_by_side
+from pipeline import runtime
+from pipeline.networks.prm import Prm, PrmDescription
+from pipeline.response import PeakBackpropagation
+
+EPSILON = 1e-10
+SIDES = (352, 448)
+PEAKS = 3
+BACKBONE = "tf_efficientnet_lite0"
+
+
+def lines() -> Iterator[Line]:
+    """Seconds an image."""
+    for side in SIDES:
+        network, images, peaks = example(side)
+        where = f"{PEAKS} peak response maps, Lite0 at {side} px"
+        for once, what in ((True, "one forward an image"), (False, "one forward a peak")):
+            ours, theirs = side_by_side(
+                partial(here, network, images, peaks),
+                partial(published, network, images, peaks, once),
+                runs=5,
+            )
+            error = relative_error(network, images, peaks)
+            note = f"differ by {error:.0e} relative at most"
+            yield Line(where, "s an image", ours, f"published hooks, {what}", theirs, note)
+
+
+def example(side: int) -> tuple[Prm, Tensor, Tensor]:
+    """Give a network with ImageNet's trunk, an image (1, 3, side, side) and its peaks (n, 4)."""
+    torch.manual_seed(0)
+    description = PrmDescription(backbone=BACKBONE, classes=("a", "b"), side=side, upsample=8)
+    network = Prm(description, "package").eval().to(runtime.device())
+    network = network.to(memory_format=torch.channels_last)
+    coarse = torch.rand(1, 3, 12, 12, device=runtime.device())
+    images = F.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
+    rows, columns = torch.randint(side // 4, (2, PEAKS))
+    labels = torch.arange(PEAKS) % 2
+    peaks = torch.stack([torch.zeros_like(labels), labels, rows, columns], 1)
+    return (
+        network,
+        images.contiguous(memory_format=torch.channels_last),
+        peaks.to(runtime.device()),
+    )
+
+
+def here(network: nn.Module, images: Tensor, peaks: Tensor) -> Tensor:
+    way = PeakBackpropagation(network, images)
+    return way.responses(peaks, 1, together=images.is_cuda)
+
+
+def published(network: nn.Module, images: Tensor, peaks: Tensor, once: bool) -> Tensor:
+    """Response maps (n, h, w), with one forward pass in all or one a peak."""
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for convolution in convolutions:
+        setattr(convolution, "forward", partial(_hooked, convolution))  # noqa: B010
+    pixels = images.detach().clone().requires_grad_()
+    maps, responses = network(pixels), []
+    for number, peak in enumerate(peaks):
+        if number and not once:
+            maps = network(pixels)
+        start = torch.zeros_like(maps)
+        start[tuple(peak)] = 1
+        pixels.grad = None
+        maps.backward(start, retain_graph=True)
+        assert pixels.grad is not None
+        response = pixels.grad[0].sum(0).clamp(min=0)
+        responses.append(response / response.sum())
+    for convolution in convolutions:
+        delattr(convolution, "forward")
+    return torch.stack(responses)
+
+
+def relative_error(network: nn.Module, images: Tensor, peaks: Tensor) -> float:
+    """Give the greatest difference of the two, relative to each map's highest."""
+    first, second = here(network, images, peaks), published(network, images, peaks, once=True)
+    return ((first - second).abs().amax((1, 2)) / second.amax((1, 2))).max().item()
+
+
+def _hooked(convolution: nn.Conv2d, below: Tensor) -> Tensor:
+    lowest = below.min().detach()
+    below = _Before.apply(below, lowest)  # type: ignore[no-untyped-call]
+    result = type(convolution).forward(convolution, below).detach()
+    positive = F.relu(convolution.weight).detach()
+    padding: Any = convolution.padding
+    padded = below - lowest
+    if isinstance(convolution, Conv2dSame):
+        geometry = convolution.kernel_size, convolution.stride, convolution.dilation
+        padded, padding = pad_same(padded, *map(list, geometry)), 0
+    norm = F.conv2d(
+        padded,
+        positive,
+        None,
+        convolution.stride,
+        padding,
+        convolution.dilation,
+        convolution.groups,
+    )
+    return _After.apply(result, norm)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Before(torch.autograd.Function):
+    """The hook before a convolution: gradients times the shifted input."""
+
+    @staticmethod
+    def forward(ctx: Any, below: Tensor, lowest: Tensor) -> Tensor:
+        ctx.save_for_backward(below, lowest)
+        return below.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
+        below, lowest = ctx.saved_tensors
+        return (below - lowest) * above[0], None
+
+
+class _After(torch.autograd.Function):
+    """The hook after it: gradients go, normalised, to the normalising convolution."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, norm: Tensor) -> Tensor:
+        ctx.save_for_backward(norm)
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[None, Tensor]:
+        (norm,) = ctx.saved_tensors
+        share = above[0] / (norm.abs() + EPSILON)
+        share[norm < EPSILON] = 0
+        return None, share

@@ -1,0 +1,255 @@
+"""Images a second of Mask R-CNN training, beside torchvision's reference loop.
+
+The peer is the loop of torchvision's `references/detection`, remade from what it does: the same
+network in torchvision's own `GeneralizedRCNN`, whose transform scales and pads on the training
+process; four loaders that decode, flip and hand over lists of float images; SGD; the loss's value
+asked for at every step; torch's defaults for memory and layout. Each side is a process of its own,
+as the memory allocator is set once a process. Then what single levers give within a step, of which
+bf16 is tried on a GPU alone. Run as `python -m benchmarks.training`.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from benchmarks.table import ROOT, Line, print_table, side_by_side
+from pipeline import masks, runtime
+from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
+from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.datasets import scenes
+from pipeline.datasets.coco import SourceImage, read_source
+from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, mask_rcnn_loss, target
+from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
+from pipeline.training import Mean, Places, Visit, fit, to_device
+
+IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
+WARM_UP = 4  # steps
+CLASSES = ("object",)
+SGD = {"lr": 0.0025, "momentum": 0.9, "weight_decay": 0.0001}
+
+
+def lines() -> Iterator[Line]:
+    """Yield ours against the reference loop, then each lever against its absence."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scenes.draw_coco(folder / "source", IMAGES, seed=0)
+        _write_stores(folder)
+        rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(RUNS):
+            for side, measured in rates.items():
+                measured.append(_in_a_process(side, folder))
+        yield Line(
+            f"Mask R-CNN training, the embedded scenes' widths, batch {BATCH}",
+            "images/s",
+            max(rates["ours"]),
+            "torchvision's reference loop",
+            max(rates["theirs"]),
+            f"the better of {RUNS} runs each",
+        )
+        yield from _levers(folder)
+
+
+def _in_a_process(side: str, folder: Path) -> float:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training", side, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    return float(done.stdout)
+
+
+def _parameters() -> MaskRcnnParameters:
+    """The embedded default's, with the reference's optimiser."""
+    values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["mask_rcnn"]
+    values["schedule"] |= {"epochs": EPOCHS, "batch": BATCH, "optimiser": "sgd", "clip": 0.0}
+    values["schedule"] |= {"rate": SGD["lr"], "weight_decay": SGD["weight_decay"]}
+    return MaskRcnnParameters.parse(values, "mask_rcnn")
+
+
+def _network() -> MaskRcnn:
+    runtime.seed_everything(0)
+    architecture = _parameters().architecture
+    return MaskRcnn(MaskRcnnDescription(classes=CLASSES, architecture=architecture), "package")
+
+
+def _write_stores(folder: Path) -> None:
+    """Every object a proposal, and every proposal drawn."""
+    photographs = []
+    with (
+        ProposalWriter(folder / "proposals", "truth", "masks", {}) as proposed,
+        DrawWriter(folder / "draws", CLASSES, {}) as drawn,
+    ):
+        for image in read_source(folder / "source"):
+            name, count = image.path.stem, len(image.objects)
+            photographs.append(
+                Photograph(
+                    id=name,
+                    file=str(image.path),
+                    height=image.height,
+                    width=image.width,
+                    sha256="",
+                    tags=CLASSES,
+                )
+            )
+            rles = masks.encode(np.stack([image.mask(thing) for thing in image.objects]))
+            proposals = Proposals(rles, np.ones(count, np.float32))
+            proposed.add(name, image.height, image.width, proposals)
+            labels, draw = np.zeros(count, np.int16), np.arange(count, dtype=np.int32)
+            none = [np.empty(0, np.int32)] * count, [np.empty(0, np.float32)] * count
+            draws = Draws(labels, *none, np.stack([draw] * EPOCHS, 1))
+            drawn.add(name, image.height, image.width, draws)
+    split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
+    split.write(folder / "train.json")
+
+
+def _samples(folder: Path) -> PseudoMasks:
+    stores = DrawStore(folder / "draws"), ProposalStore(folder / "proposals")
+    return PseudoMasks(Split.read(folder / "train.json"), *stores, _parameters())
+
+
+def ours(folder: Path) -> float:
+    """Images a second of `fit`, as the stage calls it."""
+    runtime.keep_freed_memory()
+    network = _network().to(runtime.device())
+    network.to(memory_format=torch.channels_last)
+    loss, starts = mask_rcnn_loss(network), []
+
+    def timed_loss(batch: Any) -> Mapping[str, Mean]:
+        starts.append(time.perf_counter())
+        return loss(batch)
+
+    samples, schedule = _samples(folder), _parameters().schedule
+    with tempfile.TemporaryDirectory() as unfinished:
+        places = Places(Path(unfinished) / "checkpoint.pt", Path(unfinished) / "curves")
+        fit(network, timed_loss, samples, schedule, 0, places, "ours")
+    return _rate(starts)
+
+
+def theirs(folder: Path) -> float:
+    """Images a second of the reference loop."""
+    device = runtime.device()
+    network, architecture = _network(), _parameters().architecture
+    transform = GeneralizedRCNNTransform(
+        architecture.min_side, architecture.max_side, [0.0] * 3, [1.0] * 3
+    )
+    model = GeneralizedRCNN(_Trunk(network), network.rpn, network.heads, transform).to(device)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
+    loader = DataLoader(
+        _TrueMasks(read_source(folder / "source")),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=4,
+        collate_fn=_collate,
+    )
+    starts = []
+    model.train()
+    for _ in range(EPOCHS):
+        for images, targets in loader:
+            starts.append(time.perf_counter())
+            on_device = [{name: value.to(device) for name, value in one.items()} for one in targets]
+            total = sum(model([image.to(device) for image in images], on_device).values())
+            assert np.isfinite(total.item())
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+    return _rate(starts)
+
+
+def _rate(starts: Sequence[float]) -> float:
+    """Images a second from the starts of all steps, without those of warming up."""
+    return BATCH * (len(starts) - 1 - WARM_UP) / (starts[-1] - starts[WARM_UP])
+
+
+class _Trunk(nn.Module):
+    """Trunk and pyramid as `GeneralizedRCNN` wants them."""
+
+    def __init__(self, network: MaskRcnn) -> None:
+        super().__init__()
+        self.backbone, self.pyramid = network.backbone, network.pyramid
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
+        pyramid: dict[str, Tensor] = self.pyramid(maps)
+        return pyramid
+
+
+class _TrueMasks(Dataset[Any]):
+    """Images at their own size, as float in 0..1, mirrored half of the time."""
+
+    def __init__(self, source: Sequence[SourceImage]) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image = self._source[item]
+        pixels = pil_to_tensor(Image.open(image.path).convert("RGB"))
+        shapes = np.stack([image.mask(thing) for thing in image.objects]).view(np.uint8)
+        shapes = torch.from_numpy(shapes)
+        if torch.rand(()) < 0.5:
+            pixels, shapes = pixels.flip(2), shapes.flip(2)
+        return pixels / 255, target(shapes, np.zeros(len(shapes), np.int16))
+
+
+def _collate(batch: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(zip(*batch, strict=True))
+
+
+def _levers(folder: Path) -> Iterator[Line]:
+    """Yield the milliseconds of a step with a lever against those without it."""
+    runtime.keep_freed_memory()
+    samples = _samples(folder)
+    batch = samples.collate([samples[Visit(0, item)] for item in range(BATCH)])
+    full = {"channels_last": True, "fused": False, "bf16": runtime.device().type == "cuda"}
+    levers = ["channels_last", "fused", *(["bf16"] if full["bf16"] else [])]
+    for lever in levers:
+        with_it, without = (_stepper(batch, **{**full, lever: pulled}) for pulled in (True, False))
+        seconds = side_by_side(with_it, without, runs=5)
+        milliseconds = [1000 * value for value in seconds]
+        yield Line(f"a Mask R-CNN step, {lever}", "ms", milliseconds[0], "without", milliseconds[1])
+
+
+def _stepper(batch: Any, channels_last: bool, fused: bool, bf16: bool) -> Callable[[], None]:
+    device = runtime.device()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = _network().to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
+    loss = mask_rcnn_loss(network)
+    optimiser = torch.optim.SGD(network.parameters(), fused=fused, **SGD)
+
+    def step() -> None:
+        placed = to_device(batch, device)
+        placed["images"] = placed["images"].contiguous(memory_format=layout)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            terms = loss(placed)
+        optimiser.zero_grad()
+        torch.stack([term.total / term.count for term in terms.values()]).sum().backward()
+        optimiser.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print({"ours": ours, "theirs": theirs}[sys.argv[1]](Path(sys.argv[2])))
+    else:
+        print_table(lines())

@@ -1,0 +1,55 @@
+"""What a page is made from: the stores of a run, opened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.draws import DrawStore
+from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.peaks import PeakStore
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.split import Split
+from pipeline.artifacts.truth import TrueImage, Truth
+
+
+@dataclass(frozen=True)
+class Half:
+    """A split with what was predicted on it, and its true masks, as far as there are any."""
+
+    split: Split
+    truth: Truth
+    predictions: InstanceStore
+    refined: InstanceStore
+
+    @cached_property
+    def true_images(self) -> dict[str, TrueImage]:
+        """The images that have true masks, by id."""
+        return {image.id: image for image in self.truth.images}
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What the pseudo masks of the training images come from."""
+
+    peaks: PeakStore
+    proposals: ProposalStore
+    draws: DrawStore
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a run.
+
+    `metrics`, `by_area` and `by_count` are evaluation's; `curves` are folders that DVCLive wrote,
+    by the training that they are of.
+    """
+
+    train: Half
+    val: Half
+    origins: Origins
+    metrics: Mapping[str, Any]
+    by_area: Path
+    by_count: Path
+    curves: Mapping[str, Path]

@@ -1,0 +1,123 @@
+"""Tables of tags in every shape that spreadsheets write, and in those that they should not."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.datasets.folder import read_table
+from pipeline.errors import InputError
+
+TAGS = {"a.jpg": {"cat", "dog"}, "b/ä.png": {"dog"}, "c.tif": set()}
+SHAPES = {
+    "a cell": "image,tags\na.jpg,cat;dog\nb/ä.png,dog\nc.tif,\n",
+    "rows": "image,tag\na.jpg,cat\nb/ä.png,dog\nc.tif,\na.jpg,dog\n",
+    "columns": "image,cat,dog\na.jpg,1,1\nb/ä.png,0,1\nc.tif,0,0\n",
+    "semicolons": 'image;tags\na.jpg;"cat; dog"\nb/ä.png;dog\nc.tif;\n',
+    "tabulators": "image\ttags\na.jpg\tcat;dog\nb/ä.png\tdog\nc.tif\t\n",
+    "other order": "tags,Image\ncat;dog,a.jpg\ndog,b/ä.png\n,c.tif\n",
+    "blank rows": "image,tags\n\na.jpg,cat;dog\n,\nb/ä.png,dog\nc.tif,\n\n",
+    "carriage returns": "image,tags\r\na.jpg,cat;dog\r\nb/ä.png,dog\r\nc.tif,\r\n",
+    "quotes": '"image","tags"\n"a.jpg","cat;dog;"\n"b/ä.png","dog"\n"c.tif",""\n',
+    "a byte order mark": "\ufeffimage,tags\na.jpg,cat;dog\nb/ä.png,dog\nc.tif,\n",
+}
+
+
+def table(folder, content):
+    path = folder / "tags.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_says_the_same(tmp_path, shape):
+    lists = read_table(table(tmp_path, SHAPES[shape]))
+    assert set(lists) == {""}
+    assert {image.file: image.tags for image in lists[""]} == TAGS
+
+
+def test_tags_may_have_commas_quotes_and_other_scripts(tmp_path):
+    content = 'image,tags\na.jpg,"cat, ""big"";猫; кот"\n'
+    (image,) = read_table(table(tmp_path, content))[""]
+    assert image.tags == {'cat, "big"', "猫", "кот"}
+
+
+def test_letters_are_equal_however_they_are_composed(tmp_path):
+    content = "image,tags\na.jpg,ha\u0308nsel\nb.jpg,h\u00e4nsel\n"
+    one, other = read_table(table(tmp_path, content))[""]
+    assert one.tags == other.tags == {"h\u00e4nsel"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image,tags,split\na.jpg,cat,train\nb.jpg,,val\n",
+        "image,tag,split\na.jpg,cat,train\nb.jpg,,val\n",
+        "split,image,cat\ntrain,a.jpg,1\nval,b.jpg,0\n",
+    ],
+)
+def test_a_column_may_name_the_list(tmp_path, content):
+    lists = read_table(table(tmp_path, content))
+    assert {name: [image.id for image in images] for name, images in lists.items()} == {
+        "train": ["a.jpg"],
+        "val": ["b.jpg"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "line 1: no column 'image'"),
+        ("file,tags\na.jpg,cat\n", "line 1: no column 'image'"),
+        ("image\na.jpg\n", "line 1: no tags"),
+        ("image,split\na.jpg,train\n", "line 1: no tags"),
+        ("image,tags,cat\na.jpg,cat,1\n", "beside image and split there is"),
+        ("image,tag,tags\na.jpg,cat,cat\n", "beside image and split there is"),
+        ("image,cat,cat\na.jpg,1,1\n", "two columns 'cat'"),
+        ("image,cat,\na.jpg,1,1\n", "a column without a name"),
+        ("image,tags\n", "nothing below the header"),
+        ("image,tags\na.jpg\n", "line 2: 1 cells, the header has 2"),
+        ("image,tags\na.jpg,cat,dog\n", "line 2: 3 cells, the header has 2"),
+        ("image,tags\n,cat\n", "line 2: no image"),
+        ("image,cat\na.jpg,2\n", "line 2: cat = '2': 0 or 1 is needed"),
+        ("image,tags\na.jpg,cat\na.jpg,dog\n", r"line 3: names a\.jpg again"),
+        ("image,tag,split\na.jpg,cat,train\na.jpg,dog,val\n", r"a\.jpg is in another split"),
+        ('image,tags\n"a.jpg,cat\n', "after line .*: not CSV"),
+        ("image,tags\nä.jpg,cat\n".encode("latin-1"), "not UTF-8"),
+        ("image,tags\na.jpg,cat\n".encode("utf-16"), "not UTF-8"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, content, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_table(table(tmp_path, content))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"tags\.csv: no such file"):
+        read_table(tmp_path / "tags.csv")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path)
+
+
+CELL = st.text(st.sampled_from('a1é;,"\t\n\r\0 =猫.'), max_size=6)
+HEADER = st.lists(st.sampled_from(["image", "tags", "tag", "split", "cat", ""]), max_size=4)
+
+
+@settings(deadline=None)
+@given(
+    content=st.one_of(
+        st.binary(max_size=60),
+        st.tuples(HEADER, st.sampled_from(",;\t"), st.lists(st.lists(CELL, max_size=4))).map(
+            lambda t: "\n".join(t[1].join(row) for row in [t[0], *t[2]]).encode()
+        ),
+    )
+)
+def test_anything_is_a_table_or_a_clear_error(tmp_path_factory, content):
+    path = table(tmp_path_factory.getbasetemp(), content)
+    with contextlib.suppress(InputError):
+        images = [image for of_list in read_table(path).values() for image in of_list]
+        assert images
+        assert all(image.file.strip() for image in images)
+        assert len({image.id for image in images}) == len(images)

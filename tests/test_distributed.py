@@ -1,0 +1,62 @@
+"""Training by two processes: the recipe of one, one set of files, one end."""
+
+import pytest
+import torch
+from torch import nn
+from training_project import TRAINING_STAGES, make, run_here, shelved, start, torchrun
+
+from pipeline.distributed import Processes
+
+# Mask R-CNN draws anchors and regions, others in another process.
+TOLERANCE = {"prm": 1e-4, "sharpmask": 1e-4, "mask_rcnn": 0.05}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One folder for one process, one for two; three steps of three items, so uneven shares."""
+    both = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for folder in both:
+        make(folder, epochs=3, batch=3)
+    return both
+
+
+def losses(folder, stage):
+    """The loss of every step, an epoch each, of every curve."""
+    curves = sorted((folder / "data" / stage / "curves").rglob("metrics/loss.tsv"))
+    assert curves
+    rows = [line.split("\t") for path in curves for line in path.read_text().splitlines()[1:]]
+    return [float(row[-1]) for row in rows]
+
+
+@pytest.mark.parametrize("stage", TRAINING_STAGES)
+def test_two_processes_follow_the_recipe_of_one(folders, stage, monkeypatch):
+    one, two = folders
+    together = start(two, *torchrun(stage, 2))
+    run_here(one, stage, monkeypatch)
+    said, _ = together.communicate()
+    assert together.returncode == 0, said
+    assert said.count(f"{stage}: ") == 1, said
+    expected, got = losses(one, stage), losses(two, stage)
+    assert got == pytest.approx(expected, rel=TOLERANCE[stage])
+    assert shelved(one, stage).keys() == shelved(two, stage).keys()
+    assert not list((two / ".scratch" / stage).rglob("*.pt"))
+
+
+def test_shares_are_the_batch():
+    batch = list(range(7))
+    for count in range(1, 8):
+        shares = [Processes(rank, count).share(batch) for rank in range(count)]
+        assert [item for share in shares for item in share] == batch
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_too_few_items_are_worked_by_all():
+    assert [Processes(rank, 3).share([1, 2]) for rank in range(3)] == [[1, 2]] * 3
+
+
+def test_alone_nothing_is_exchanged():
+    layer = nn.Linear(2, 1)
+    Processes().sum_gradients(layer.parameters())
+    assert layer.weight.grad is None
+    values = torch.ones(3)
+    assert Processes().total(values) is values

@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+
+from pipeline import masks
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.errors import InputError
+from pipeline.imported import read_proposals
+
+HEIGHT, WIDTH = 30, 40
+SPLIT = Split(
+    root="photographs",
+    classes=("cat",),
+    photographs=tuple(
+        Photograph(id=name, file=f"in/{name}.jpg", height=HEIGHT, width=WIDTH, sha256="", tags=())
+        for name in ("a", "b", "c")
+    ),
+)
+MASK = np.zeros((HEIGHT, WIDTH), bool)
+MASK[5:15, 10:30] = True
+[RLE] = masks.encode(MASK[None])
+COMPRESSED = {"size": RLE["size"], "counts": RLE["counts"].decode()}
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [305, *[10, 20] * 19, 10, 1200 - 305 - 19 * 30 - 10]}
+POLYGONS = [[10, 5, 30, 5, 30, 15, 10, 15]]
+
+
+def result(image, segmentation, score):
+    return {"image_id": image, "segmentation": segmentation, "score": score}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(document):
+        path = tmp_path / "train.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return path
+
+    return write
+
+
+def test_a_list_of_results_in_all_forms(write):
+    path = write([result("b", form, 0.5) for form in (COMPRESSED, RUNS, POLYGONS)])
+    found = read_proposals(path, SPLIT, 10)
+    assert {image: len(proposals.masks) for image, proposals in found.items()} == {
+        "a": 0,
+        "b": 3,
+        "c": 0,
+    }
+    assert found["b"].masks == [RLE] * 3
+    assert found["a"].score.shape == (0,)
+
+
+def test_a_whole_coco_file_by_file_name(write):
+    images = [{"id": 7, "file_name": "c.jpg"}, {"id": 8, "file_name": "in/a.jpg"}]
+    annotations = [result(7, COMPRESSED, 0.25), result(8, POLYGONS, 1)]
+    found = read_proposals(write({"images": images, "annotations": annotations}), SPLIT, 10)
+    assert [len(found[image].masks) for image in "abc"] == [1, 0, 1]
+    assert found["c"].score.tolist() == [0.25]
+
+
+def test_the_best_come_first_and_no_more_than_asked_for(write):
+    path = write([result("a", COMPRESSED, score) for score in (0.1, 0.9, 0.5, 0.7)])
+    proposals = read_proposals(path, SPLIT, 3)["a"]
+    np.testing.assert_allclose(proposals.score, [0.9, 0.7, 0.5])
+    assert proposals.score.dtype == np.float32
+
+
+def test_a_mask_without_a_pixel_is_left_out(write):
+    empty = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    assert read_proposals(write([result("a", empty, 0.5)]), SPLIT, 3)["a"].masks == []
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([result("a", {**COMPRESSED, "size": [WIDTH, HEIGHT]}, 0.5)], "the image's is"),
+        ([result("z", COMPRESSED, 0.5)], "image_id z is no photograph"),
+        ([result("a", {**COMPRESSED, "counts": COMPRESSED["counts"][:9]}, 0.5)], "not 1200"),
+        ([result("a", {**COMPRESSED, "counts": "\x7f"}, 0.5)], "wrong character"),
+        ([{"image_id": "a", "segmentation": POLYGONS}], "no score"),
+        ([result("a", POLYGONS, 1.5)], "score 1.5"),
+        ([result("a", POLYGONS, "high")], "score 'high'"),
+        ([[]], "an object with image_id"),
+        ({"images": [{"id": 1, "file_name": "z.jpg"}], "annotations": []}, "z.jpg is no photo"),
+        ({"images": [{"id": 1}], "annotations": []}, "'file_name' is missing"),
+        ("[{", "not JSON"),
+        ("", "not JSON"),
+    ],
+)
+def test_what_cannot_be_used_is_named(write, document, said):
+    with pytest.raises(InputError, match=said) as error:
+        read_proposals(write(document), SPLIT, 10)
+    assert "train.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"val\.json: missing"):
+        read_proposals(tmp_path / "val.json", SPLIT, 10)

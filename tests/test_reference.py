@@ -1,0 +1,26 @@
+from imports import ROOT
+from pydantic import Field
+
+from pipeline.parameters import Parameters
+from pipeline.reference import parameter_table
+from wise.parameters import reference
+
+
+class Inner(Parameters):
+    rate: float = Field(gt=0, lt=1, description="how fast")
+
+
+class Outer(Parameters):
+    side: int = Field(ge=32, multiple_of=32, description="in pixels")
+    inner: Inner
+
+
+def test_a_table_says_default_range_and_effect():
+    lines = parameter_table(Outer, {"side": 64, "inner": {"rate": 0.5}}).splitlines()
+    assert lines[2] == "| `side` | `64` | integer >= 32 a multiple of 32 | in pixels |"
+    assert lines[3] == "| `inner.rate` | `0.5` | number > 0 < 1 | how fast |"
+
+
+def test_the_document_is_up_to_date():
+    """After a changed parameter: wise parameters > docs/parameters.md."""
+    assert (ROOT / "docs" / "parameters.md").read_text() == reference(ROOT)

@@ -1,0 +1,125 @@
+"""A folder in which the three training stages run, in seconds, without the stages before them."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from imports import ROOT
+from PIL import Image
+from test_repro import tiny_parameters
+
+from pipeline import masks
+from pipeline.artifacts.draws import Draws, DrawWriter
+from pipeline.artifacts.proposals import Proposals, ProposalWriter
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.datasets import scenes
+
+CLASSES = ("cat", "dog")
+SIDE = 96
+TRAINING_STAGES = ("prm", "sharpmask", "mask_rcnn")
+
+
+def parameters(epochs, batch):
+    """Three items an epoch for every stage, and nothing drawn that shares would draw apart."""
+    tiny = tiny_parameters()
+    schedule = {"epochs": epochs, "batch": batch, "warmup": 0}
+    # Magnified maps have plateaus, and which of their pixels is a peak hangs on rounding.
+    tiny["prm"] |= {"side": 160, "upsample": 1}
+    # So much that every step is seen in the loss, and so little that rounding is not.
+    tiny["prm"]["schedule"] |= {"optimiser": "sgd", "rate": 0.0005}
+    tiny["prm"]["schedule"] |= schedule
+    tiny["sharpmask"] |= {"samples_per_epoch": 3, "dropout": 0.0}
+    tiny["sharpmask"]["deepmask"] |= schedule
+    tiny["sharpmask"]["sharpening"] |= schedule
+    tiny["mask_rcnn"]["schedule"] |= schedule
+    tiny["sampler"]["visits"] = epochs
+    return tiny
+
+
+def make(folder, epochs, batch):
+    """Code, parameters, three photographs of noise with tags, draws and proposals, a source."""
+    for name in ("pipeline", "stages", "dvc.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters(epochs, batch)))
+    scenes.draw_coco(folder / "photographs" / "source", 4, seed=3)
+    rng = np.random.default_rng(0)
+    shape = np.zeros((1, SIDE, SIDE), bool)
+    shape[:, 10:70, 20:80] = True
+    proposals = Proposals(masks.encode(shape), np.array([0.9], np.float32))
+    draws = Draws(
+        np.array([1], np.int16),
+        [np.empty(0, np.int32)],
+        [np.empty(0, np.float32)],
+        np.zeros((1, epochs), np.int32),
+    )
+    photographs = []
+    with (
+        ProposalWriter(folder / "data/proposals/train", "sharpmask", "masks", {}) as proposed,
+        DrawWriter(folder / "data/sampler/train", CLASSES, {}) as drawn,
+    ):
+        for name in ("one", "two", "three"):
+            pixels = rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+            tags = CLASSES[: 1 + len(photographs) % 2]
+            photographs.append(
+                Photograph(
+                    id=name, file=f"{name}.png", height=SIDE, width=SIDE, sha256="", tags=tags
+                )
+            )
+            proposed.add(name, SIDE, SIDE, proposals)
+            drawn.add(name, SIDE, SIDE, draws)
+    split = Split(root=str(folder), classes=CLASSES, photographs=tuple(photographs))
+    split.write(folder / "data" / "dataset" / "train.json")
+
+
+# Of a stage in one thread, with one loader, on the CPU.
+ENVIRONMENT = {"WISE_WORKERS": "1", "WISE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+
+
+def run_here(folder, stage, monkeypatch):
+    """Run a stage in this process: a start less to wait for."""
+    monkeypatch.chdir(folder)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        importlib.import_module(f"stages.{stage}").main()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def start(folder, *command, **environment):
+    """Start a stage in a session of its own, so that its workers can be killed with it."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": "", **environment},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def script(stage):
+    """The command of dvc.yaml."""
+    return sys.executable, "-m", f"stages.{stage}"
+
+
+def torchrun(stage, processes):
+    """The same stage by several processes."""
+    launcher = ("--standalone", f"--nproc-per-node={processes}")
+    return sys.executable, "-m", "torch.distributed.run", *launcher, "-m", f"stages.{stage}"
+
+
+def shelved(folder, stage):
+    """Bytes of all that a stage has left."""
+    place = folder / "data" / stage
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return {str(Path(path).relative_to(place)): path.read_bytes() for path in files}

@@ -1,0 +1,128 @@
+"""`wise new`: a working copy of the pipeline for a folder of photographs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from pipeline import dataset
+from pipeline.dataset import DatasetParameters
+from pipeline.errors import InputError
+from pipeline.sizing import fitting, sizes
+from wise.preset import DEFAULT, write_preset
+
+# What the pipeline is, without what it is tested and described with.
+CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "requirements.txt"]
+CODE += ["Makefile", "README.md", ".gitignore", ".dvcignore"]
+PRESET = "own"
+SOURCE = Path(__file__).parent.parent
+
+
+def new(
+    directory: Annotated[Path, typer.Argument(help="The working copy: a new or empty folder.")],
+    images: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The folder of the photographs.")
+    ],
+    tags: Annotated[
+        Path,
+        typer.Option(
+            exists=True, help="Their tags: a CSV file; COCO JSON; a folder of instances_LIST.json."
+        ),
+    ],
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Masks of any other objects, to train the proposal network on: instances.json "
+            "and images/. Without them proposals come from grouping, and nothing is trained.",
+        ),
+    ] = None,
+) -> None:
+    """Make a working copy of the pipeline for your photographs, which stay where they are.
+
+    Example: wise new cats --images ~/photographs --tags ~/photographs/tags.csv
+    """
+    directory, images, tags = directory.resolve(), images.resolve(), tags.resolve()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory}: not empty; a new folder is needed")
+    if directory.is_relative_to(images):
+        raise InputError(f"{directory}: inside of {images}; results must not lie among photographs")
+    changes = _changes(images, tags, masks.resolve() if masks else None)
+    _copy_code(directory)
+    with (directory / "presets" / f"{PRESET}.yaml").open("w", encoding="utf-8") as file:
+        yaml = YAML()
+        yaml.default_flow_style = False
+        yaml.dump(changes, file)
+    write_preset(PRESET, directory)
+    _put_under_control(directory)
+    typer.echo(
+        f"{directory}: ready; what was chosen for your photographs: presets/{PRESET}.yaml\n"
+        f"next: cd {directory} && wise check && dvc repro evaluation"
+    )
+
+
+def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
+    """What differs from the default, by stage and key."""
+    default = YAML(typ="safe").load((SOURCE / "presets" / f"{DEFAULT}.yaml").read_text())
+    own: dict[str, Any] = {
+        "kind": "coco" if tags.is_dir() or tags.suffix == ".json" else "folder",
+        "path": str(images),
+        "tags": str(tags),
+        "classes": [],
+    }
+    if tags.is_dir():
+        own |= _list_names(tags)
+    parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
+    train = dataset.read_listings(parameters, images)["train"]
+    batch = default["mask_rcnn"]["schedule"]["batch"]
+    changes = {"dataset": own, **fitting(len(train.images), sizes(train), batch)}
+    if masks:
+        return changes | {"sharpmask": {"path": str(masks)}}
+    return changes | {"proposals": {"method": "grouping", "source": "pipeline/grouping.py"}}
+
+
+def _list_names(folder: Path) -> dict[str, str]:
+    """The lists of a folder of annotations that are called after training and validation."""
+    names = sorted(path.stem.removeprefix("instances_") for path in folder.glob("instances_*.json"))
+    found = {}
+    for split in ("train", "val"):
+        of_split = [name for name in names if split in name]
+        if not of_split:
+            raise InputError(
+                f"{folder}: no instances_LIST.json with {split} in its name; "
+                f"there are the lists {', '.join(names) or 'none'}"
+            )
+        found[split] = of_split[0]
+    return found
+
+
+def _copy_code(directory: Path) -> None:
+    if not (SOURCE / "dvc.yaml").is_file():
+        raise InputError(f"{SOURCE}: holds no pipeline to copy; install wise from a clone of it")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in CODE:
+        if (SOURCE / name).is_dir():
+            shutil.copytree(
+                SOURCE / name, directory / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(SOURCE / name, directory / name)
+
+
+def _put_under_control(directory: Path) -> None:
+    """Make it a repository of git and of DVC, with a first commit: what experiments start from."""
+    identity = ["-c", "user.name=wise new", "-c", "user.email=wise@localhost"]
+    for command in (
+        ["git", "init", "--quiet"],
+        [sys.executable, "-m", "dvc", "init", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", *identity, "commit", "--quiet", "--message", "wise new"],
+    ):
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(f"{' '.join(command)}: {done.stderr.strip()}")

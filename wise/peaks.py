@@ -1,0 +1,42 @@
+"""`wise peaks`: what a store of peaks holds, and what it looks like."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import contents, pictures
+from pipeline.artifacts.peaks import PeakStore
+from wise.stores import (
+    Image,
+    Json,
+    Out,
+    find_image,
+    open_stores,
+    photograph,
+    show_contents,
+    show_picture,
+)
+
+
+def peaks(
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
+        "data", "peaks"
+    ),
+    image: Image = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Describe stores of peaks or, of one image, draw its peaks and their response maps.
+
+    Example: wise peaks data/peaks/train 2007_000032
+    """
+    stores = open_stores(store, PeakStore, "peaks")
+    if image is None:
+        show_contents({name: contents.of_peaks(s) for name, s in stores.items()}, as_json)
+        return
+    chosen = find_image(stores, image)
+    sheet = pictures.of_peaks(
+        photograph(chosen, image), chosen.peaks(image), chosen.attributes["classes"]
+    )
+    show_picture(sheet, out, f"{image}-peaks", as_json)

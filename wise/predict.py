@@ -1,0 +1,128 @@
+"""`wise predict`: instances in new photographs, in the forms that other tools read."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import formats, runtime
+from pipeline.artifacts.weights import read_description
+from pipeline.errors import InputError
+from pipeline.finding import Finder, photographs, proposer_of, unique_names
+from pipeline.formats import CocoFiles, Prediction
+from pipeline.images import read_image
+from pipeline.networks.mask_rcnn import MaskRcnnDescription
+from pipeline.parallel import ordered_map
+from pipeline.predictions import PredictionsParameters, Predictor
+from pipeline.progress import track
+from pipeline.proposals import ProposalsParameters, supervision
+from pipeline.refinement import RefinementParameters
+from stages import read_parameters
+from wise.project import root
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    OVERLAY = "overlay"
+    COCO = "coco"
+    LABELS = "labels"
+    YOLO = "yolo"
+
+
+def predict(
+    photos: Annotated[list[str], typer.Argument(help="Folders, files, or patterns as '*.jpg'.")],
+    out: Annotated[Path, typer.Option(help="Folder that the results go to.")],
+    formats_: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            help="overlay: pictures. coco: annotations.json and results.json. labels: PNG label "
+            "maps of classes and of instances. yolo: segmentation text. Repeat it for several.",
+        ),
+    ] = None,
+    score: Annotated[
+        float, typer.Option(min=0, max=0.999, help="Least confidence of an instance.")
+    ] = 0.5,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Replace masks by the most similar proposals.")
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="A detector; else data/mask_rcnn/weights.safetensors.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Find the instances of new photographs with the trained detector.
+
+    A photograph that cannot be read is named on stderr; the others go on; the exit status is
+    then 1.
+
+    Example: wise predict holiday/ 'more/*.jpg' --out found --format overlay --format yolo --refine
+    """
+    wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
+    detector = weights or root() / "data" / "mask_rcnn" / "weights.safetensors"
+    classes = read_description(detector, MaskRcnnDescription).classes
+    finder = make_finder(detector, score, refine)
+    paths = photographs(photos)
+    instances, unreadable = write_all(finder, paths, classes, wanted, out)
+    read = len(paths) - len(unreadable)
+    if as_json:
+        counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
+        typer.echo(json.dumps({"out": str(out), **counts}, ensure_ascii=False))
+    else:
+        typer.echo(f"{out}: {instances} instances in {read} photographs")
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def make_finder(detector: Path, score: float, refined: bool) -> Finder:
+    """Put together what params.yaml and the shelf say."""
+    project = root()
+    with contextlib.chdir(project):
+        detections = read_parameters(PredictionsParameters, "predictions").detections
+        predictor = Predictor(
+            detector, PredictionsParameters(score_threshold=score, detections=detections)
+        )
+        if not refined:
+            return Finder(predictor)
+        minimum = read_parameters(RefinementParameters, "refinement").minimum_objectness
+        parameters = read_parameters(ProposalsParameters, "proposals")
+        if parameters.method == "sharpmask":
+            weights = str(project / parameters.source)
+            parameters = parameters.model_copy(update={"source": weights})
+        supervision(parameters)  # now, and not for every photograph, it is said what is missing
+        return Finder(predictor, proposer_of(parameters), minimum)
+
+
+def write_all(
+    finder: Finder,
+    paths: Sequence[Path],
+    classes: Sequence[str],
+    wanted: Sequence[Format],
+    out: Path,
+) -> tuple[int, list[str]]:
+    """Write every photograph's instances; give their number, and the files that broke."""
+    collected = CocoFiles(classes)
+    unreadable: list[str] = []
+    instances = 0
+    results = ordered_map(finder, paths, min(runtime.workers(), len(paths)))
+    named = zip(paths, unique_names(paths), results, strict=True)
+    for path, name, found in track(named, len(paths), "predict"):
+        if isinstance(found, InputError):
+            typer.echo(f"wise: {found}", err=True)
+            unreadable.append(str(path))
+            continue
+        instances += len(found.masks)
+        prediction = Prediction(path, name, read_image(path), found)
+        collected.add(prediction)
+        for kind in wanted:
+            if kind in formats.WRITERS:
+                formats.WRITERS[kind](prediction, classes, out)
+    formats.write_class_names(classes, wanted, out)
+    if Format.COCO in wanted:
+        collected.write(out)
+    return instances, unreadable

@@ -1,0 +1,43 @@
+"""`wise predictions`: what a store of instances holds, and what it looks like."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import contents, pictures
+from pipeline.artifacts.instances import InstanceStore
+from wise.stores import (
+    Image,
+    Json,
+    Out,
+    find_image,
+    open_stores,
+    photograph,
+    show_contents,
+    show_picture,
+)
+
+
+def predictions(
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
+        "data", "predictions"
+    ),
+    image: Image = None,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Describe stores of predictions, refined or not or, of one image, draw its instances.
+
+    Example: wise predictions data/refinement/val 2007_000042 --score 0.3
+    """
+    stores = open_stores(store, InstanceStore, "predictions", "refinement")
+    if image is None:
+        show_contents({name: contents.of_instances(s) for name, s in stores.items()}, as_json)
+        return
+    chosen = find_image(stores, image)
+    sheet = pictures.of_instances(
+        photograph(chosen, image), chosen.instances(image), chosen.attributes["classes"], score
+    )
+    show_picture(sheet, out, f"{image}-{chosen.attributes['stage']}", as_json)

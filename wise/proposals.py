@@ -1,0 +1,70 @@
+"""`wise proposals`: what a store of proposals holds, and what it looks like."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import contents, pictures
+from pipeline.artifacts.peaks import PeakStore
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.drawing import Pixels
+from pipeline.errors import InputError
+from pipeline.sampler import Sampler, SamplerParameters
+from wise.project import root
+from wise.stores import (
+    Image,
+    Json,
+    Out,
+    find_image,
+    open_stores,
+    photograph,
+    show_contents,
+    show_picture,
+)
+
+PEAKS = Path("data", "peaks")
+
+
+def proposals(
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
+        "data", "proposals"
+    ),
+    image: Image = None,
+    best: Annotated[int, typer.Option(min=1, help="So many masks, the best ones.")] = 8,
+    peaks: Annotated[bool, typer.Option("--peaks", help="What each peak would draw.")] = False,
+    temperature: Annotated[
+        float, typer.Option(help="Of the draw: 1 is Eq. 1, towards 0 the most object-like.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Describe stores of proposals or, of one image, draw the best, or what its peaks draw.
+
+    Example: wise proposals data/proposals/train 2007_000032 --peaks --temperature 0.5
+    """
+    stores = open_stores(store, ProposalStore, "proposals")
+    if image is None:
+        if peaks:
+            raise InputError("--peaks: of which image? wise proposals STORE IMAGE --peaks")
+        show_contents({name: contents.of_proposals(s) for name, s in stores.items()}, as_json)
+        return
+    chosen = find_image(stores, image)
+    pixels = photograph(chosen, image)
+    if peaks:
+        values = {"temperature": temperature, "visits": 1, "seed": seed}
+        parameters = SamplerParameters.parse(values, "sampler")
+        show_picture(_draws(chosen, image, pixels, parameters), out, f"{image}-draws", as_json)
+        return
+    sheet = pictures.of_proposals(pixels, chosen.proposals(image), best)
+    show_picture(sheet, out, f"{image}-proposals", as_json)
+
+
+def _draws(
+    store: ProposalStore, image: str, pixels: Pixels, parameters: SamplerParameters
+) -> Pixels:
+    of_peaks = find_image(open_stores(root() / PEAKS, PeakStore, "peaks"), image)
+    draws = Sampler(of_peaks.path, store.path, parameters)(image)
+    classes = of_peaks.attributes["classes"]
+    return pictures.of_draws(pixels, of_peaks.peaks(image), store.proposals(image), draws, classes)

@@ -1,0 +1,128 @@
+"""What the commands that look into stores share: finding stores, images and photographs."""
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.artifacts.ragged import RaggedStore
+from pipeline.artifacts.split import Split
+from pipeline.drawing import Pixels, save_png
+from pipeline.errors import InputError
+from wise.project import root
+
+Store = TypeVar("Store", bound=RaggedStore)
+
+Image: TypeAlias = Annotated[str | None, typer.Argument(help="An image to draw: its id.")]
+Out: TypeAlias = Annotated[Path | None, typer.Option(help="Where the PNG goes.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def open_stores(path: Path, kind: Callable[[Path], Store], *stages: str) -> dict[str, Store]:
+    """Open the store at a path, or those in the folder there, by name.
+
+    A path that is not found here is taken from the project's root.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one of another stage.
+    """
+    place = path if path.exists() else root() / path
+    folders = [place] if _is_store(place) else sorted(filter(_is_store, place.glob("*")))
+    if not folders:
+        raise InputError(f"{path}: no store here; to make one: dvc repro {stages[0]}")
+    return {folder.name: _open(folder, kind, stages) for folder in folders}
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / "zarr.json").is_file()
+
+
+def _open(folder: Path, kind: Callable[[Path], Store], stages: tuple[str, ...]) -> Store:
+    try:
+        store = kind(folder)
+    except (KeyError, ValueError):  # how zarr says that its metadata are broken
+        raise InputError(f"{folder}: zarr.json is broken") from None
+    stage = store.attributes.get("stage")
+    if stage not in stages:
+        raise InputError(f"{folder}: a store of the stage {stage}, not of {' or '.join(stages)}")
+    return store
+
+
+def find_image(stores: Mapping[str, Store], image_id: str) -> Store:
+    """Choose the store that holds an image, or raise InputError with the nearest names."""
+    for store in stores.values():
+        if image_id in store:
+            return store
+    known = [name for store in stores.values() for name in store]
+    near = difflib.get_close_matches(image_id, known, cutoff=0.5)
+    places = " or ".join(str(store.path) for store in stores.values())
+    guess = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known[:3])}, ..."
+    raise InputError(f"no image {image_id} in {places}; {guess}")
+
+
+def photograph(store: RaggedStore, image_id: str) -> Pixels:
+    """Read the photograph of an image of a store, which a split of the project knows.
+
+    Raises
+    ------
+    InputError
+        If no split does, or it is of another size than it was.
+    """
+    project = root()
+    # An id may stand for one photograph in train and for another in val.
+    names = sorted(("train", "val"), key=lambda name: name != store.path.name)
+    for name in names:
+        split = Split.read(project / "data" / "dataset" / f"{name}.json")
+        for candidate in split.photographs:
+            if candidate.id == image_id:
+                rooted = split.model_copy(update={"root": str(project / split.root)})
+                return _checked(rooted.image(candidate), store, image_id)
+    raise InputError(f"data/dataset knows no photograph {image_id}: is it of another project?")
+
+
+def _checked(pixels: Pixels, store: RaggedStore, image_id: str) -> Pixels:
+    if pixels.shape[:2] != store.size(image_id):
+        height, width = store.size(image_id)
+        raise InputError(
+            f"{image_id}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {width} x {height} "
+            f"in {store.path}; the photograph has changed: dvc repro"
+        )
+    return pixels
+
+
+def show_contents(contents: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
+    """Print what stores hold, a column a store: a table, or plain lines for other programs."""
+    if as_json:
+        typer.echo(json.dumps(contents, indent=1))
+        return
+    keys = list(next(iter(contents.values())))
+    rows = [[key, *(_cell(of_store[key]) for of_store in contents.values())] for key in keys]
+    console = Console()
+    if not console.is_terminal:
+        for row in [["", *contents], *rows]:
+            typer.echo("\t".join(row))
+        return
+    table = Table("", *contents)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def show_picture(pixels: Pixels, out: Path | None, name: str, as_json: bool) -> None:
+    """Write a picture, to `name`.png in the working directory if not told otherwise."""
+    path = out or Path(f"{name.replace('/', '-')}.png")
+    save_png(path, pixels)
+    typer.echo(json.dumps({"picture": str(path)}) if as_json else path)
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
