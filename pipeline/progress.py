@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 15.0
@@ -18,11 +25,23 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     return show(items, total, what)
 
 
+def duration(seconds: float) -> str:
+    """Say a time in the units that a person would: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("to go"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -30,14 +49,20 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 
 def _lines(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    start = last = time.monotonic()
+    start = first = last = time.monotonic()
     done = 0
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
-            to_go = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}, {to_go:.0f} s to go", file=sys.stderr, flush=True)
+        if done == 1:
+            first = now
+        elif now - last >= SECONDS_BETWEEN_LINES:
+            # The first item waits for worker processes to start, the others do not.
+            to_go = (now - first) / (done - 1) * (total - done)
+            _say(f"{what}: {done}/{total}, {duration(to_go)} to go")
             last = now
-    taken = time.monotonic() - start
-    print(f"{what}: {done}/{total} in {taken:.0f} s", file=sys.stderr, flush=True)
+    _say(f"{what}: {done}/{total} in {duration(time.monotonic() - start)}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
