@@ -1,17 +1,16 @@
 """What a store holds, in a few numbers: what one wants to know before using it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import masks
-from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.instances import Instances, InstanceStore
 from pipeline.artifacts.peaks import PeakStore
-from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import RaggedStore
-from pipeline.masks import Rle
 from pipeline.progress import track
 
 _QUANTILES = {"5 %": 0.05, "median": 0.5, "95 %": 0.95}
@@ -21,32 +20,22 @@ Columns = Mapping[str, NDArray[Any]]
 
 def of_proposals(store: ProposalStore) -> dict[str, Any]:
     """Count proposals; quantiles of objectness and of area (percent of the image)."""
-
-    def columns(image_id: str) -> Columns:
-        proposals = store.proposals(image_id)
-        area = _area(proposals.masks, store.size(image_id))
-        return {"score": proposals.score, "area, % of the image": area}
-
+    contents = _contents(store, "proposals", lambda name: _scored(store, name, store.proposals))
     attributes = store.attributes
-    source = {name: attributes[name] for name in ("method", "supervision")}
-    return {**_contents(store, "proposals", columns), **source}
+    return {**contents, **{name: attributes[name] for name in ("method", "supervision")}}
 
 
 def of_peaks(store: PeakStore) -> dict[str, Any]:
     """Count peaks; quantiles of their height (a logit)."""
-    contents = _contents(store, "peaks", lambda name: {"height": store.peaks(name).value})
+    contents = _contents(
+        store, "peaks", lambda name: {"height": store.read(name, ["value"])["value"]}
+    )
     return {**contents, "classes": ", ".join(store.attributes["classes"])}
 
 
 def of_instances(store: InstanceStore) -> dict[str, Any]:
     """Count instances; quantiles of score and of area (percent of the image)."""
-
-    def columns(image_id: str) -> Columns:
-        instances = store.instances(image_id)
-        area = _area(instances.masks, store.size(image_id))
-        return {"score": instances.score, "area, % of the image": area}
-
-    contents = _contents(store, "instances", columns)
+    contents = _contents(store, "instances", lambda name: _scored(store, name, store.instances))
     return {**contents, "classes": ", ".join(store.attributes["classes"])}
 
 
@@ -74,5 +63,10 @@ def _quantiles(name: str, values: NDArray[Any]) -> dict[str, float | None]:
     }
 
 
-def _area(rles: Iterable[Rle], size: tuple[int, int]) -> NDArray[np.float64]:
-    return 100 * masks.area(list(rles)) / (size[0] * size[1])
+def _scored(
+    store: RaggedStore, image_id: str, read: Callable[[str], Proposals | Instances]
+) -> Columns:
+    rows = read(image_id)
+    height, width = store.size(image_id)
+    area = 100 * masks.area(rows.masks) / (height * width)
+    return {"score": rows.score, "area, % of the image": area}

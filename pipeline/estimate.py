@@ -17,10 +17,10 @@ from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.mask_rcnn import MaskRcnnParameters, mask_rcnn_loss, target
 from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription, fit_size, pad, to_size
-from pipeline.networks.prm import Prm, PrmDescription
+from pipeline.networks.prm import Prm
 from pipeline.peaks import PeaksParameters, locate
 from pipeline.predictions import PredictionsParameters, predict
-from pipeline.prm import PrmParameters, TaggedImages, prm_loss
+from pipeline.prm import PrmParameters, TaggedImages, prm_loss, untrained
 from pipeline.proposals import Grouper, ProposalsParameters
 from pipeline.training import Loss, Schedule, Visit, to_device
 
@@ -97,14 +97,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
 
 def _prm(split: Split, parameters: PrmParameters) -> tuple[Prm, float]:
     """An untrained classifier, and the seconds of a step of its training."""
-    description = PrmDescription(
-        backbone=parameters.backbone,
-        classes=split.classes,
-        side=parameters.side,
-        upsample=parameters.upsample,
-    )
-    network = Prm(description, parameters.weights).to(runtime.device())
-    network.to(memory_format=torch.channels_last)
+    network = untrained(split.classes, parameters)
     samples = TaggedImages(split, parameters.side, parameters.seed)
     items = islice(cycle(range(min(TIMED, len(samples)))), parameters.schedule.batch)
     batch = samples.collate([samples[Visit(0, item)] for item in items])

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.artifacts.instances import Instances
 from pipeline.errors import InputError
 from pipeline.predictions import Predictor
-from pipeline.proposals import Grouper, ProposalsParameters, SharpMaskProposer
+from pipeline.proposals import Grouper, SharpMaskProposer
 from pipeline.refinement import refine
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -32,16 +32,6 @@ class Finder:
             return refine(found, self.proposer(photograph), self.minimum_objectness)
         except InputError as error:
             return error
-
-
-def proposer_of(parameters: ProposalsParameters) -> SharpMaskProposer | Grouper:
-    """What makes proposals for any photograph, or InputError where they are imported."""
-    if parameters.method == "import":
-        raise InputError(
-            "proposals.method = 'import': there are no imported proposals for new photographs; "
-            "allowed with refinement are sharpmask and grouping"
-        )
-    return (SharpMaskProposer if parameters.method == "sharpmask" else Grouper)(parameters)
 
 
 def photographs(places: Sequence[str]) -> list[Path]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline import drawing, masks
 from pipeline.artifacts.draws import Draws
 from pipeline.artifacts.instances import Instances
-from pipeline.artifacts.peaks import Peaks
+from pipeline.artifacts.peaks import Peaks, Points
 from pipeline.artifacts.proposals import Proposals
 from pipeline.drawing import Colour, Pixels
 
@@ -41,7 +41,7 @@ def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
 
 
 def of_draws(
-    pixels: Pixels, peaks: Peaks, proposals: Proposals, draws: Draws, classes: Sequence[str]
+    pixels: Pixels, peaks: Points, proposals: Proposals, draws: Draws, classes: Sequence[str]
 ) -> Pixels:
     """The photograph with all peaks; then, for each in a proposal, what is and may be drawn.
 
@@ -93,14 +93,14 @@ def _alone(pixels: Pixels, mask: NDArray[np.bool_], colour: Colour) -> Pixels:
     return drawing.outline(drawing.spotlight(pixels, mask), mask[None], [colour])
 
 
-def _places(peaks: Peaks, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
+def _places(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
     """Peaks (y, x) in pixels of the enlarged photograph."""
     scale = large.shape[0] / pixels.shape[0]
     return np.asarray((np.stack([peaks.y, peaks.x], 1) + 0.5) * scale, np.int64)
 
 
 def _all_peaks(
-    large: Pixels, peaks: Peaks, points: NDArray[np.int64], classes: Sequence[str]
+    large: Pixels, peaks: Points, points: NDArray[np.int64], classes: Sequence[str]
 ) -> Pixels:
     tints = [drawing.colours(len(classes))[label] for label in peaks.label]
     picture = drawing.draw_peaks(large, points, tints)

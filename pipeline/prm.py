@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
+from pipeline import runtime
 from pipeline.artifacts.split import Split
 from pipeline.errors import InputError
 from pipeline.images import warp
-from pipeline.networks.prm import STRIDE, Prm, peak_scores
+from pipeline.networks.prm import STRIDE, Prm, PrmDescription, peak_scores
 from pipeline.parameters import Parameters
 from pipeline.training import Loss, Mean, Schedule, Visit
 
@@ -55,6 +56,18 @@ class TaggedImages:
         """Stack images and tags."""
         images, tags = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(tags)
+
+
+def untrained(classes: tuple[str, ...], parameters: PrmParameters) -> Prm:
+    """Build the classifier as training begins with it, on the device it is trained on."""
+    description = PrmDescription(
+        backbone=parameters.backbone,
+        classes=classes,
+        side=parameters.side,
+        upsample=parameters.upsample,
+    )
+    network = Prm(description, parameters.weights).to(runtime.device())
+    return network.to(memory_format=torch.channels_last)
 
 
 def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:

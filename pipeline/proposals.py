@@ -21,6 +21,7 @@ from pipeline import masks, runtime
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.errors import InputError
 from pipeline.images import read_image
 from pipeline.imported import read_proposals
 from pipeline.masks import Rle
@@ -159,8 +160,17 @@ def propose(
         imported = read_proposals(Path(parameters.source) / f"{name}.json", split, parameters.count)
         yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
         return
-    proposer = (SharpMaskProposer if parameters.method == "sharpmask" else Grouper)(parameters)
-    yield from map_photographs(proposer, split.path, photographs, what)
+    yield from map_photographs(proposer_of(parameters), split.path, photographs, what)
+
+
+def proposer_of(parameters: ProposalsParameters) -> "SharpMaskProposer | Grouper":
+    """What makes proposals for any photograph, or InputError where they are imported."""
+    if parameters.method == "import":
+        raise InputError(
+            "proposals.method = 'import': there are no imported proposals for new photographs; "
+            "allowed with refinement are sharpmask and grouping"
+        )
+    return (SharpMaskProposer if parameters.method == "sharpmask" else Grouper)(parameters)
 
 
 @dataclass(frozen=True)

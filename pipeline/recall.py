@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.artifacts.draws import Draws, DrawStore
-from pipeline.artifacts.peaks import Peaks, PeakStore
+from pipeline.artifacts.peaks import PeakStore, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.truth import TrueImage, Truth
 from pipeline.errors import InputError
@@ -171,7 +171,7 @@ class Hits(Rows):
     drawn: Floats
 
 
-def follow(image: TrueImage, peaks: Peaks, proposals: Proposals, draws: Draws) -> Hits:
+def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
     """Follow the peaks of an image to true instances and to the proposals drawn for them.
 
     Raises
@@ -217,7 +217,7 @@ def peak_quality(
     for image in truth.images:
         of_image = follow(
             image,
-            peaks.peaks(image.id),
+            peaks.points(image.id),
             proposals.proposals(image.id),
             draws.draws(image.id),
         )

@@ -1,7 +1,6 @@
 """Replacing predicted masks by the proposals most similar to them (WISE, figure 3)."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -9,6 +8,7 @@ from pydantic import Field
 from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceStore
 from pipeline.artifacts.proposals import Proposals, ProposalStore
+from pipeline.artifacts.ragged import opened
 from pipeline.parameters import Parameters
 
 
@@ -30,19 +30,9 @@ class Refiner:
 
     def __call__(self, image_id: str) -> Instances:
         """Refine the predictions of one image."""
-        instances = _instance_store(self.predictions).instances(image_id)
-        proposals = _proposal_store(self.proposals).proposals(image_id)
+        instances = opened(InstanceStore, self.predictions).instances(image_id)
+        proposals = opened(ProposalStore, self.proposals).proposals(image_id)
         return refine(instances, proposals, self.parameters.minimum_objectness)
-
-
-@lru_cache(maxsize=1)
-def _instance_store(path: Path) -> InstanceStore:
-    return InstanceStore(path)
-
-
-@lru_cache(maxsize=1)
-def _proposal_store(path: Path) -> ProposalStore:
-    return ProposalStore(path)
 
 
 def refine(instances: Instances, proposals: Proposals, minimum_objectness: float) -> Instances:

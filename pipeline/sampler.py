@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline import masks
 from pipeline.artifacts.draws import Draws
 from pipeline.artifacts.peaks import PeakStore, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore
+from pipeline.artifacts.ragged import opened
 from pipeline.parameters import Parameters
 
 
@@ -47,19 +47,9 @@ class Sampler:
         """Make the draws of one image, for every visit that training will pay it."""
         # An image's own generator: others, and their number and order, do not change its draws.
         rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
-        peaks = _peak_store(self.peaks).points(image_id)
-        proposals = _proposal_store(self.proposals).proposals(image_id)
+        peaks = opened(PeakStore, self.peaks).points(image_id)
+        proposals = opened(ProposalStore, self.proposals).proposals(image_id)
         return draw(peaks, proposals, self.parameters.temperature, self.parameters.visits, rng)
-
-
-@lru_cache(maxsize=1)
-def _peak_store(path: Path) -> PeakStore:
-    return PeakStore(path)
-
-
-@lru_cache(maxsize=1)
-def _proposal_store(path: Path) -> ProposalStore:
-    return ProposalStore(path)
 
 
 def draw(

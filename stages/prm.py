@@ -1,11 +1,8 @@
 """Train the classifier that shows peaks, from the tags of the training images."""
 
-import torch
-
 from pipeline import runtime
 from pipeline.artifacts.split import Split
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.prm import PrmParameters, TaggedImages, prm_loss
+from pipeline.prm import PrmParameters, TaggedImages, prm_loss, untrained
 from pipeline.training import RESULTS, Places, fit, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
 
@@ -16,14 +13,7 @@ def main() -> None:
     split = Split.read(SHELF / "dataset" / "train.json")
     samples = TaggedImages(split, parameters.side, parameters.seed)
     runtime.seed_everything(parameters.seed)
-    description = PrmDescription(
-        backbone=parameters.backbone,
-        classes=split.classes,
-        side=parameters.side,
-        upsample=parameters.upsample,
-    )
-    network = Prm(description, parameters.weights).to(runtime.device())
-    network.to(memory_format=torch.channels_last)
+    network = untrained(split.classes, parameters)
     with scratch("prm") as folder:
         means = fit(
             network,
@@ -35,7 +25,7 @@ def main() -> None:
             "prm",
         )
         if runtime.is_main_process():
-            write_results(folder, network, description, means)
+            write_results(folder, network, network.description, means)
             for name in RESULTS:
                 shelve(folder / name, SHELF / "prm" / name)
             counts = f"{len(samples)} images, {len(split.classes)} classes"

@@ -12,14 +12,14 @@ import typer
 from pipeline import formats, runtime
 from pipeline.artifacts.weights import read_description
 from pipeline.errors import InputError
-from pipeline.finding import Finder, photographs, proposer_of, unique_names
+from pipeline.finding import Finder, photographs, unique_names
 from pipeline.formats import CocoFiles, Prediction
 from pipeline.images import read_image
 from pipeline.networks.mask_rcnn import MaskRcnnDescription
 from pipeline.parallel import ordered_map
 from pipeline.predictions import PredictionsParameters, Predictor
 from pipeline.progress import track
-from pipeline.proposals import ProposalsParameters, supervision
+from pipeline.proposals import ProposalsParameters, proposer_of, supervision
 from pipeline.refinement import RefinementParameters
 from stages import read_parameters
 from wise.project import root

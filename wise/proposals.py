@@ -67,4 +67,4 @@ def _draws(
     of_peaks = find_image(open_stores(root() / PEAKS, PeakStore, "peaks"), image)
     draws = Sampler(of_peaks.path, store.path, parameters)(image)
     classes = of_peaks.attributes["classes"]
-    return pictures.of_draws(pixels, of_peaks.peaks(image), store.proposals(image), draws, classes)
+    return pictures.of_draws(pixels, of_peaks.points(image), store.proposals(image), draws, classes)

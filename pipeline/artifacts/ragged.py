@@ -11,10 +11,10 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -303,6 +303,15 @@ class RaggedStore:
                 offsets={key: array[:] for key, array in arrays.items() if key.endswith("_offset")},
             )
         return self._opened[name]
+
+
+Store = TypeVar("Store", bound=RaggedStore)
+
+
+@lru_cache(maxsize=2)
+def opened(kind: type[Store], path: Path) -> Store:
+    """Give a store that stays open: a worker process reads many images of the same one or two."""
+    return kind(path)  # type: ignore[call-arg]
 
 
 def _rows_of(part: zarr.Group, schema: Schema) -> NDArray[np.int64]:
