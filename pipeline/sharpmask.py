@@ -59,6 +59,12 @@ class SharpMaskParameters(Parameters):
     mask_weight: float = Field(gt=0, description="of the mask loss beside the score loss")
     shift: float = Field(ge=0, description="furthest that an object is off centre, patch pixels")
     octaves: float = Field(ge=0, description="furthest that an object is off scale, octaves")
+    stretch: float = Field(
+        ge=0, le=2, description="most that a window is wider or narrower than high, octaves"
+    )
+    transplants: float = Field(
+        ge=0, le=1, description="share of objects that are shown on another image's background"
+    )
     negative_distance: float = Field(
         gt=0, description="least distance of a negative's centre from every object's, patch pixels"
     )
@@ -77,11 +83,13 @@ class SharpMaskParameters(Parameters):
 
 
 class Window(NamedTuple):
-    """Where a patch is: its centre in pixels of the image, and its scale."""
+    """Where a patch is: its centre in pixels of the image, its scale, and by how many octaves
+    it is wider than high."""
 
     y: float
     x: float
     scale: float
+    stretch: float = 0.0
 
 
 class Patch(TypedDict):
@@ -159,27 +167,29 @@ class PatchSamples:
         image, thing = members[rng.integers(len(members))]
         window = object_window(thing, rng, self._parameters)
         mask = Image.fromarray(image.mask(thing).view(np.uint8) * 255)
+        colours = look(image, window)
+        if rng.random() < self._parameters.transplants:
+            elsewhere = look(*any_window(self._source, rng, self._parameters))
+            colours = Image.composite(colours, elsewhere, cut(mask, window, PATCH, PATCH, 0))
         mask_patch = np.asarray(cut(mask, window, WINDOW, self._mask_side, 0)) >= 128
-        return self._patch(image, window, mask_patch * np.float32(2) - 1, 1.0, rng)
+        return self._patch(colours, mask_patch * np.float32(2) - 1, 1.0, rng)
 
     def _negative(self, rng: np.random.Generator) -> Patch:
         image, window = background_window(self._source, rng, self._parameters)
         no_mask = np.zeros((self._mask_side, self._mask_side), np.float32)
-        return self._patch(image, window, no_mask, -1.0, rng)
+        return self._patch(look(image, window), no_mask, -1.0, rng)
 
     def _patch(
         self,
-        image: SourceImage,
-        window: Window,
+        colours: Image.Image,
         mask: NDArray[np.float32],
         label: float,
         rng: np.random.Generator,
     ) -> Patch:
-        pixels = Image.fromarray(image.pixels())
-        colours = np.asarray(cut(pixels, window, PATCH, PATCH, (OUTSIDE,) * 3))
+        pixels = np.asarray(colours)
         if rng.random() < 0.5:
-            colours, mask = colours[:, ::-1], mask[:, ::-1]
-        patch = torch.from_numpy(colours.transpose(2, 0, 1).copy())
+            pixels, mask = pixels[:, ::-1], mask[:, ::-1]
+        patch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
         return {
             "image": jitter_colours(patch, rng, self._parameters.colour_jitter),
             "label": torch.tensor(label),
@@ -199,7 +209,17 @@ def object_window(
     x, y, width, height = thing.box
     scale = object_scale(thing.box) * 2 ** rng.uniform(-parameters.octaves, parameters.octaves)
     off_y, off_x = rng.uniform(-parameters.shift, parameters.shift, 2) / scale
-    return Window(y + height / 2 + off_y, x + width / 2 + off_x, scale)
+    stretch = rng.uniform(-parameters.stretch, parameters.stretch)
+    return Window(y + height / 2 + off_y, x + width / 2 + off_x, scale, stretch)
+
+
+def any_window(
+    source: Sequence[SourceImage], rng: np.random.Generator, parameters: SharpMaskParameters
+) -> tuple[SourceImage, Window]:
+    """A window anywhere in the source, at any of the scales of negatives."""
+    image = source[int(rng.integers(len(source)))]
+    scale = 2 ** rng.uniform(parameters.smallest_scale, parameters.largest_scale)
+    return image, Window(rng.uniform(0, image.height), rng.uniform(0, image.width), scale)
 
 
 def background_window(
@@ -213,9 +233,7 @@ def background_window(
         If chance finds none.
     """
     for _ in range(_DRAWS_FOR_A_NEGATIVE):
-        image = source[int(rng.integers(len(source)))]
-        scale = 2 ** rng.uniform(parameters.smallest_scale, parameters.largest_scale)
-        window = Window(rng.uniform(0, image.height), rng.uniform(0, image.width), scale)
+        image, window = any_window(source, rng, parameters)
         if is_background(window, image, parameters):
             return image, window
     raise InputError(
@@ -238,17 +256,22 @@ def is_background(window: Window, image: SourceImage, parameters: SharpMaskParam
     )
 
 
+def look(image: SourceImage, window: Window) -> Image.Image:
+    """What the network sees of an image through a window: a patch."""
+    return cut(Image.fromarray(image.pixels()), window, PATCH, PATCH, (OUTSIDE,) * 3)
+
+
 def cut(
     image: Image.Image, window: Window, side: int, pixels: int, outside: int | tuple[int, ...]
 ) -> Image.Image:
-    """The square of `side` patch pixels around a window's centre, drawn with `pixels` a side."""
-    length = side / window.scale
-    left, top = window.x - length / 2, window.y - length / 2
+    """The rectangle of `side` patch pixels around a window's centre, drawn with `pixels` a side."""
+    width = side / window.scale * 2 ** (window.stretch / 2)
+    height = side / window.scale / 2 ** (window.stretch / 2)
+    left, top = window.x - width / 2, window.y - height / 2
     x, y = math.floor(left), math.floor(top)
-    around = math.ceil(length) + 1
-    canvas = Image.new(image.mode, (around, around), outside)
+    canvas = Image.new(image.mode, (math.ceil(width) + 1, math.ceil(height) + 1), outside)
     canvas.paste(image, (-x, -y))
-    box = (left - x, top - y, left - x + length, top - y + length)
+    box = (left - x, top - y, left - x + width, top - y + height)
     return canvas.resize((pixels, pixels), Image.Resampling.BILINEAR, box)
 
 

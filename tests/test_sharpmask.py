@@ -43,6 +43,8 @@ VALUES = {
     "mask_weight": 3.0,
     "shift": 16.0,
     "octaves": 0.25,
+    "stretch": 0.0,
+    "transplants": 0.0,
     "negative_distance": 32.0,
     "negative_octaves": 1.0,
     "smallest_scale": -2.5,
@@ -88,6 +90,14 @@ def test_an_objects_window_is_within_the_jitter(image):
     assert np.abs(off).max() <= 16
     assert np.all(off.min(axis=0) < -14)
     assert np.all(off.max(axis=0) > 14)
+
+
+def test_windows_are_stretched_within_the_limit(image):
+    rng = np.random.default_rng(0)
+    windows = [object_window(image.objects[0], rng, changed(stretch=0.5)) for _ in range(300)]
+    stretch = np.array([window.stretch for window in windows])
+    assert stretch.min() < -0.45 < 0.45 < stretch.max()
+    assert np.abs(stretch).max() <= 0.5
 
 
 def test_background_keeps_its_distance(image):
@@ -147,8 +157,35 @@ def test_a_cut_at_half_scale_averages():
     np.testing.assert_allclose(found[10, 2:-2], 20.5 + 2 * np.arange(20)[2:-2], atol=0.51)
 
 
-def test_mask_and_picture_agree(image):
-    samples = PatchSamples([image], changed(colour_jitter=0.0), 160, background=False)
+def test_a_stretched_cut_is_wider_than_high():
+    ramp = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
+    found = np.asarray(cut(Image.fromarray(ramp), Window(30, 40, 1.0, 2.0), 20, 20, 0))
+    # 40 columns from 20 on, two a pixel, of 10 rows.
+    np.testing.assert_allclose(found[10, 2:-2], 20.5 + 2 * np.arange(20)[2:-2], atol=0.51)
+    rows = np.asarray(cut(Image.fromarray(ramp.T), Window(40, 30, 1.0, 2.0), 20, 20, 0))
+    np.testing.assert_allclose(rows[2:-2, 10], 35 + 0.5 * np.arange(20)[2:-2], atol=0.76)
+
+
+def test_an_object_is_shown_on_another_images_background(image, tmp_path):
+    Image.new("RGB", (320, 240), (0, 200, 0)).save(tmp_path / "green.png")
+    green = SourceImage(tmp_path / "green.png", 240, 320, (), ())
+    parameters = changed(colour_jitter=0.0, transplants=1.0)
+    samples = PatchSamples([image, green], parameters, 160, background=False)
+    grounds = set()
+    for item in range(12):
+        patch = samples[Visit(0, item)]
+        pixels, on_object = patch["image"][:, 16:-16, 16:-16], patch["mask"][0] > 0
+        assert (pixels[0] > 100)[on_object].float().mean() > 0.95
+        ground = pixels[:, ~on_object].float().mean(1)
+        grounds.add(int(ground.argmax()))
+    assert 1 in grounds  # green, where the object never was
+
+
+@pytest.mark.parametrize("stretch", [0.0, 0.5])
+def test_mask_and_picture_agree(image, stretch):
+    samples = PatchSamples(
+        [image], changed(colour_jitter=0.0, stretch=stretch), 160, background=False
+    )
     for item in range(6):
         patch = samples[Visit(0, item)]
         red = patch["image"][0, 16:-16, 16:-16] > 100

@@ -370,6 +370,7 @@ PLACES = (
 # --- Scenes
 
 ASPECTS = (4 / 3, 3 / 4, 1.0, 3 / 2)
+OBJECTS = (1, 1, 2, 2, 2, 3, 3, 4, 5, 6)  # how many a scene has, one entry as likely as another
 SUPERSAMPLING = 3
 MIN_SHARE, MIN_PIXELS = 0.4, 150  # less of an object is not worth a mask
 EASY_SHARE, EASY_PIXELS = 0.5, 240  # less of an object is marked difficult
@@ -398,12 +399,12 @@ class Scene(NamedTuple):
 def _target_scene(seed: int, list_name: str, index: int) -> Scene:
     rng = _generator(seed, list_name, index)
     place = PLACES[rng.integers(len(PLACES))]
-    return _draw_scene(rng, rng.choice(place, rng.integers(1, 7)).tolist())
+    return _draw_scene(rng, rng.choice(place, rng.choice(OBJECTS)).tolist())
 
 
 def _source_scene(seed: int, index: int) -> Scene:
     rng = _generator(seed, "source", index)
-    return _draw_scene(rng, rng.choice(SOURCE_CLASSES, rng.integers(1, 7)).tolist())
+    return _draw_scene(rng, rng.choice(SOURCE_CLASSES, rng.choice(OBJECTS)).tolist())
 
 
 def _generator(seed: int, list_name: str, index: int) -> Generator:
@@ -434,7 +435,7 @@ def _arrange(
     labels = np.zeros(frame, dtype=np.uint8)
     for name in names:
         parts, look = OUTLINES[name](rng), LOOKS.get(name) or _any_look(rng)
-        size = max(frame) * rng.uniform(0.12, 0.75 - 0.05 * len(names))
+        size = max(frame) * rng.uniform(0.2, 0.8 - 0.05 * len(names))
         for _ in range(8):
             sprite = _cut_out(rng, parts, size, look.tilt, frame)
             trial = labels.copy()

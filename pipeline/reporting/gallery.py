@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 
 from pipeline import masks
 from pipeline.artifacts.instances import Instances
@@ -22,7 +22,6 @@ from pipeline.reporting.losses import pair
 from pipeline.reporting.results import Half, Origins
 
 _QUALITY = 70  # of WebP
-_TOLERANCE = 0.8  # pixels of the picture that an outline may be off
 _MOST = 20  # predictions drawn on a picture
 
 
@@ -199,15 +198,18 @@ def outline(rle: Rle, scale: float) -> str:
     corner = np.array([top - 0.5, left - 0.5])
     # A contour has about as many points as it is pixels long.
     on_picture = [scale * (contour + corner) for contour in contours if scale * len(contour) >= 16]
-    return "".join(_path(approximate_polygon(contour, _TOLERANCE)) for contour in on_picture)
+    return "".join(map(_path, on_picture))
 
 
-def _path(corners: NDArray[np.float64]) -> str:
-    """Closed path data of corners (y, x), the last of them the first again."""
-    points = np.round(corners[:, ::-1]).astype(int)
-    steps = np.diff(points[:-1], axis=0)
+def _path(contour: NDArray[np.float64]) -> str:
+    """Closed path data of a contour (y, x), its last point the first again."""
+    points = np.round(contour[:, ::-1]).astype(int)
+    steps = np.diff(points, axis=0)
     steps = steps[steps.any(axis=1)]
-    if len(steps) < 2:  # no area
+    turns = np.flatnonzero(np.r_[True, (steps[1:] != steps[:-1]).any(axis=1)])
+    if len(turns) < 3:  # no area
         return ""
+    # What goes on in one direction is one step; the path's end is closed without one.
+    steps = np.add.reduceat(steps, turns)[:-1]
     x, y = points[0]
     return f"M{x} {y}l" + " ".join(f"{dx} {dy}" for dx, dy in steps).replace(" -", "-") + "z"
