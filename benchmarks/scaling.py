@@ -1,11 +1,12 @@
-"""How the per-image stages grow: seconds an image and memory at 100, 1,000 and 10,000 images.
+"""How the per-image stages grow: milliseconds an image, and memory, at 100 and 1,000 images.
 
-The stages are the real ones, what they work on is small: noise of 96 x 72 pixels (100 files, each
-indexed many times), networks with random weights and few channels, 20 proposals an image. So the
-figures show how cost grows, not what a photograph costs. Then what `dvc status` and a `dvc repro`
-with nothing to do cost on a shelf of the largest number: three stores as the writer makes them, of
-20 masks an image. DVC's cost grows with the number of files, which masks do not change.
-Run as `python -m benchmarks.scaling`, or with other numbers of images behind it.
+The stages are the real ones, what they work on is that of `benchmarks.tiny`, so the figures show
+how cost grows, not what a photograph costs. Then what `dvc status` and a `dvc repro` with nothing
+to do cost with 10,000 photographs, beside the aim: every per-image stage has a store as the
+proposals' writer makes it, of 20 masks an image; of the other stages there is a file. DVC's cost
+grows with the number of files, which what is in them does not change.
+
+`python -m benchmarks.scaling 100 1000 10000` measures the stages at those numbers of images.
 """
 
 import os
@@ -15,30 +16,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from math import nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import psutil
-import torch
 import yaml
-from PIL import Image
 
-from benchmarks.table import ROOT, Line, print_table
+from benchmarks.table import Line, print_table
+from benchmarks.tiny import HEIGHT, STAGES, WIDTH, write_project
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
-from pipeline.artifacts.split import Photograph, Split
-from pipeline.artifacts.weights import write_weights
 from pipeline.masks import from_counts
-from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, MaskRcnnDescription
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.networks.sharpmask import Description, SharpMask
 
-STAGES = ("peaks", "proposals", "sampler", "predictions", "refinement")
-COUNTS = (100, 1_000, 10_000)
-STORES = ("proposals", "predictions", "refinement")
-HEIGHT, WIDTH, FILES = 72, 96, 100
-BACKBONE = "tf_efficientnet_lite0"
+COUNTS = (100, 1_000)
+SHELF = 10_000
+WITHIN = ("dataset/scenes/source", "dataset/truth/train.json")  # read within what a stage leaves
+AIMS = {("dvc", "status"): 3.0, ("dvc", "repro"): 5.0}  # seconds
 
 
 class Cost(NamedTuple):
@@ -49,13 +42,19 @@ class Cost(NamedTuple):
 
 
 def main() -> None:
-    """Print the table."""
-    counts = tuple(map(int, sys.argv[1:])) or COUNTS
-    print_table(lines(counts))
+    """Print the table, or that of the stages on the numbers of images given."""
+    counts = tuple(map(int, sys.argv[1:]))
+    print_table(stage_lines(counts) if counts else lines())
 
 
-def lines(counts: tuple[int, ...] = COUNTS) -> Iterator[Line]:
-    """A line a stage and number of images, beside the smallest; then DVC on the largest shelf."""
+def lines() -> Iterator[Line]:
+    """Lines of the stages, and of DVC."""
+    yield from stage_lines(COUNTS)
+    yield from dvc_lines(SHELF)
+
+
+def stage_lines(counts: tuple[int, ...]) -> Iterator[Line]:
+    """A line a stage and number of images, beside the first number."""
     first: dict[str, Cost] = {}
     for count in counts:
         with tempfile.TemporaryDirectory() as name:
@@ -63,69 +62,16 @@ def lines(counts: tuple[int, ...] = COUNTS) -> Iterator[Line]:
             write_project(folder, count)
             for stage in STAGES:
                 cost = run_stage(folder, stage)
-                smallest = first.setdefault(stage, cost)
-                note = f"{cost.mebibytes:,.0f} MiB at most; {smallest.mebibytes:,.0f} at the fewest"
-                each, before = 1000 * cost.seconds / count, 1000 * smallest.seconds / counts[0]
+                start = first.setdefault(stage, cost)
+                note = f"{cost.mebibytes:,.0f} MiB at most; {start.mebibytes:,.0f} at the first"
+                each, before = 1000 * cost.seconds / count, 1000 * start.seconds / counts[0]
                 job = f"{stage}, {count:,} small images, start included"
                 yield Line(job, "ms an image", each, f"{counts[0]:,} images", before, note)
-    yield from dvc_lines(max(counts))
 
 
-def dvc_lines(count: int) -> Iterator[Line]:
-    """Two lines: DVC asked about a shelf of so many images, where nothing has changed."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_project(folder, count)
-        for stage in STORES:
-            _write_store(folder / "data" / stage / "train", count)
-        identity = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org")
-        for command in (
-            ("git", "init", "--quiet"),
-            ("dvc", "init", "--quiet"),
-            ("git", *identity, "commit", "--quiet", "--message", "start"),
-            ("dvc", "commit", "--quiet", "--force", *STORES),
-        ):
-            _seconds(folder, *command)
-        files = [file for stage in STORES for file in (folder / "data" / stage).rglob("*")]
-        size = sum(file.stat().st_size for file in files if file.is_file()) / 2**30
-        note = f"{len(STORES)} stages, {sum(map(Path.is_file, files))} files, {size:.1f} GiB"
-        for what, command in {
-            "dvc status": ("dvc", "status", *STORES),
-            "dvc repro, nothing to do": ("dvc", "repro", "--single-item", *STORES),
-        }.items():
-            taken = min(_seconds(folder, *command) for _ in range(3))
-            job = f"{what}, stores of {count:,} images"
-            yield Line(job, "s", taken, "", nan, note)
-
-
-def _write_store(place: Path, count: int) -> None:
-    rng = np.random.default_rng(0)
-    score = np.linspace(1, 0, 20, dtype=np.float32)
-    with ProposalWriter(place, "random", "none", {}) as store:
-        for number in range(count):
-            codes = rng.integers(0, 255, (len(score), 200), np.uint8)
-            masks = from_counts(list(codes), HEIGHT, WIDTH)
-            store.add(f"{number:06d}", HEIGHT, WIDTH, Proposals(masks, score))
-
-
-def write_project(folder: Path, images: int) -> None:
-    """Write a project in which the per-image stages can run: nine in ten images are of train."""
-    for part in ("pipeline", "stages"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    (folder / "params.yaml").write_text(yaml.safe_dump(_parameters(), sort_keys=False))
-    classes = tuple(_parameters()["dataset"]["classes"])
-    photographs = _photographs(folder / "photographs", images, classes)
-    train = images * 9 // 10
-    for name, of_split in (("train", photographs[:train]), ("val", photographs[train:])):
-        split = Split(root="photographs", classes=classes, photographs=tuple(of_split))
-        split.write(folder / "data" / "dataset" / f"{name}.json")
-    _write_networks(folder / "data", classes)
-
-
-def run_stage(folder: Path, stage: str, **environment: str) -> Cost:
+def run_stage(folder: Path, stage: str) -> Cost:
     """Run a stage's script."""
-    settings = {**os.environ, "WISE_DEVICE": "cpu", "PYTHONPATH": "", **environment}
+    settings = {**os.environ, "WISE_DEVICE": "cpu", "PYTHONPATH": ""}
     command = [sys.executable, "-m", f"stages.{stage}"]
     start, most = time.perf_counter(), 0.0
     process = psutil.Popen(
@@ -151,63 +97,63 @@ def _mebibytes(process: psutil.Process) -> float:
     return size / 2**20
 
 
-def _parameters() -> dict[str, Any]:
-    parameters: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
-    parameters["proposals"]["count"] = 20
-    parameters["proposals"]["sharpmask"] |= {"smallest_scale": -0.5, "largest_scale": 0.0}
-    parameters["sampler"]["visits"] = 2
-    parameters["predictions"] |= {"score_threshold": 0.0, "detections": 10}
-    return parameters
+def dvc_lines(images: int) -> Iterator[Line]:
+    """Lines of what DVC takes to find that nothing has changed: the best of three runs each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_shelf(folder, images)
+        identity = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org")
+        for command in (
+            ("git", "init", "--quiet"),
+            ("dvc", "init", "--quiet"),
+            ("git", *identity, "commit", "--quiet", "--message", "start"),
+            ("dvc", "commit", "--quiet", "--force"),
+        ):
+            _seconds(folder, *command)
+        files = [path for path in (folder / "data").rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 2**30
+        note = f"{len(files):,} files on the shelf, {size:.1f} GiB"
+        for command, aim in AIMS.items():
+            taken = min(_seconds(folder, *command) for _ in range(3))
+            job = f"{' '.join(command)}, nothing to do, {images:,} photographs"
+            yield Line(job, "s", taken, "the aim", aim, note)
 
 
-def _photographs(folder: Path, count: int, classes: tuple[str, ...]) -> list[Photograph]:
-    folder.mkdir()
+def write_shelf(folder: Path, images: int) -> None:
+    """Write a project, its photographs' folder a dependency, and all that its stages leave."""
+    write_project(folder, images)
+    photographs = folder / "photographs"
+    for number in range(images):
+        (photographs / f"{number:06d}.jpg").write_bytes(b"%d" % number)
+    parameters = yaml.safe_load((folder / "params.yaml").read_text())
+    parameters["dataset"]["path"] = photographs.name
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    store = folder / "store"
+    _write_store(store, images)
+    for stage, entry in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].items():
+        for out in (*entry["outs"], *entry.get("metrics", [])):
+            path = folder / (out if isinstance(out, str) else next(iter(out)))
+            if stage in STAGES:
+                shutil.copytree(store, path / "train")
+            else:
+                _touch(path if path.suffix else path / "file")
+    for path in WITHIN:
+        _touch(folder / "data" / path)
+
+
+def _touch(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def _write_store(place: Path, images: int) -> None:
     rng = np.random.default_rng(0)
-    for number in range(min(count, FILES)):
-        noise = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
-        noise.resize((WIDTH, HEIGHT)).save(folder / f"{number}.jpg")
-    return [
-        Photograph(
-            id=f"{number:06d}",
-            file=f"{number % FILES}.jpg",
-            height=HEIGHT,
-            width=WIDTH,
-            sha256="",
-            tags=(classes[number % len(classes)],),
-        )
-        for number in range(count)
-    ]
-
-
-def _write_networks(shelf: Path, classes: tuple[str, ...]) -> None:
-    torch.manual_seed(0)
-    prm = PrmDescription(backbone=BACKBONE, classes=classes, side=64, upsample=8)
-    write_weights(shelf / "prm" / "weights.safetensors", Prm(prm, "none"), prm)
-    sharpmask = Description(
-        backbone=BACKBONE,
-        features=8,
-        code=16,
-        score=8,
-        lateral=4,
-        refinement=8,
-        trained_on="nothing",
-    )
-    network = SharpMask(sharpmask, "none")
-    write_weights(shelf / "sharpmask" / "weights.safetensors", network, sharpmask)
-    architecture = Architecture(
-        backbone=BACKBONE,
-        min_side=64,
-        max_side=96,
-        anchor=8.0,
-        channels=8,
-        mask_layers=1,
-        box_features=16,
-        proposals=20,
-        rois=8,
-    )
-    mask_rcnn = MaskRcnnDescription(classes=classes, architecture=architecture)
-    detector = MaskRcnn(mask_rcnn, "none")
-    write_weights(shelf / "mask_rcnn" / "weights.safetensors", detector, mask_rcnn)
+    score = np.linspace(1, 0, 20, dtype=np.float32)
+    with ProposalWriter(place, "random", "none", {}) as store:
+        for number in range(images):
+            codes = rng.integers(0, 255, (len(score), 200), np.uint8)
+            masks = from_counts(list(codes), HEIGHT, WIDTH)
+            store.add(f"{number:06d}", HEIGHT, WIDTH, Proposals(masks, score))
 
 
 def _seconds(folder: Path, *command: str) -> float:

@@ -5,7 +5,8 @@ network in torchvision's own `GeneralizedRCNN`, whose transform scales and pads 
 process; four loaders that decode, flip and hand over lists of float images; SGD; the loss's value
 asked for at every step; torch's defaults for memory and layout. Each side is a process of its own,
 as the memory allocator is set once a process. Then what single levers give within a step, of which
-bf16 is tried on a GPU alone. Run as `python -m benchmarks.training`.
+bf16 is tried on a GPU alone. Run as `python -m benchmarks.training`; with `profile` behind it, the
+operations that a step spends its time on.
 """
 
 import subprocess
@@ -22,6 +23,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -34,12 +36,18 @@ from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWrite
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.datasets import scenes
 from pipeline.datasets.coco import SourceImage, read_source
-from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, mask_rcnn_loss, target
+from pipeline.mask_rcnn import (
+    MaskedPhotographs,
+    MaskRcnnParameters,
+    PseudoMasks,
+    mask_rcnn_loss,
+    target,
+)
 from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
 from pipeline.training import Mean, Places, Visit, fit, to_device
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
-WARM_UP = 4  # steps
+WARM_UP, PROFILED = 4, 3  # steps
 CLASSES = ("object",)
 SGD = {"lr": 0.0025, "momentum": 0.9, "weight_decay": 0.0001}
 
@@ -63,6 +71,25 @@ def lines() -> Iterator[Line]:
             f"the better of {RUNS} runs each",
         )
         yield from _levers(folder)
+
+
+def print_profile() -> None:
+    """Print the operations of `PROFILED` steps that take longest."""
+    runtime.keep_freed_memory()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scenes.draw_coco(folder / "source", BATCH, seed=0)
+        _write_stores(folder)
+        step = _stepper(_batch(_samples(folder)), channels_last=True, fused=False, bf16=False)
+    for _ in range(WARM_UP):
+        step()
+    on_gpu = runtime.device().type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiled:
+        for _ in range(PROFILED):
+            step()
+    longest = f"self_{'device' if on_gpu else 'cpu'}_time_total"
+    print(profiled.key_averages().table(sort_by=longest, row_limit=12))
 
 
 def _in_a_process(side: str, folder: Path) -> float:
@@ -121,9 +148,10 @@ def _write_stores(folder: Path) -> None:
     split.write(folder / "train.json")
 
 
-def _samples(folder: Path) -> PseudoMasks:
-    stores = DrawStore(folder / "draws"), ProposalStore(folder / "proposals")
-    return PseudoMasks(Split.read(folder / "train.json"), *stores, _parameters())
+def _samples(folder: Path) -> MaskedPhotographs:
+    split = Split.read(folder / "train.json")
+    draws, proposals = DrawStore(folder / "draws"), ProposalStore(folder / "proposals")
+    return MaskedPhotographs(split, PseudoMasks(split, draws, proposals, EPOCHS), _parameters())
 
 
 def ours(folder: Path) -> float:
@@ -218,8 +246,7 @@ def _collate(batch: Sequence[Any]) -> tuple[Any, ...]:
 def _levers(folder: Path) -> Iterator[Line]:
     """Yield the milliseconds of a step with a lever against those without it."""
     runtime.keep_freed_memory()
-    samples = _samples(folder)
-    batch = samples.collate([samples[Visit(0, item)] for item in range(BATCH)])
+    batch = _batch(_samples(folder))
     full = {"channels_last": True, "fused": False, "bf16": runtime.device().type == "cuda"}
     levers = ["channels_last", "fused", *(["bf16"] if full["bf16"] else [])]
     for lever in levers:
@@ -227,6 +254,10 @@ def _levers(folder: Path) -> Iterator[Line]:
         seconds = side_by_side(with_it, without, runs=5)
         milliseconds = [1000 * value for value in seconds]
         yield Line(f"a Mask R-CNN step, {lever}", "ms", milliseconds[0], "without", milliseconds[1])
+
+
+def _batch(samples: MaskedPhotographs) -> Any:
+    return samples.collate([samples[Visit(0, item)] for item in range(BATCH)])
 
 
 def _stepper(batch: Any, channels_last: bool, fused: bool, bf16: bool) -> Callable[[], None]:
@@ -249,7 +280,10 @@ def _stepper(batch: Any, channels_last: bool, fused: bool, bf16: bool) -> Callab
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print({"ours": ours, "theirs": theirs}[sys.argv[1]](Path(sys.argv[2])))
-    else:
-        print_table(lines())
+    match sys.argv[1:]:
+        case []:
+            print_table(lines())
+        case ["profile"]:
+            print_profile()
+        case [side, folder]:
+            print({"ours": ours, "theirs": theirs}[side](Path(folder)))

@@ -1,7 +1,6 @@
 """Performance over the size and the number of objects (WISE, figure 5), instance by instance.
 
-What is told of a true instance is its best overlap with a found one of its class, under the
-protocol `wise` of pipeline.evaluation.
+What is told of a true instance is its best overlap with a found one of its class.
 """
 
 import csv
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import masks
 from pipeline.artifacts import files
-from pipeline.evaluation import EvaluationParameters, Method, best_overlaps, pairs_of, protocols
+from pipeline.evaluation import Pair, best_overlaps
 
 BINS = 10  # of an object's side
 MOST = 5  # objects in an image; more of them are counted here
@@ -35,9 +34,8 @@ class Overlaps:
     neighbours: NDArray[np.int64]
 
 
-def overlaps(method: Method, parameters: EvaluationParameters) -> Overlaps:
-    """Hold a method against all true instances."""
-    pairs = pairs_of(method, protocols(parameters)["wise"])
+def overlaps(pairs: Sequence[Pair]) -> Overlaps:
+    """Hold what was found in images against all that is there."""
     empty = np.zeros(0)
     sides = [np.sqrt(masks.area(pair.true.masks) / (pair.height * pair.width)) for pair in pairs]
     return Overlaps(
@@ -72,11 +70,11 @@ def _write(
     methods: Mapping[str, Overlaps],
     bins: Mapping[str, NDArray[np.int64]],
 ) -> None:
-    """A column a method; an empty cell where there is no instance."""
+    """A column a method; nan where there is no instance: DVC would draw an empty cell as 0."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([key, *methods])
     for name, number in zip(names, numbers, strict=True):
         best = [found.best[bins[method] == number] for method, found in methods.items()]
-        table.writerow([name, *(f"{100 * b.mean():.2f}" if len(b) else "" for b in best)])
+        table.writerow([name, *(f"{100 * b.mean():.2f}" if len(b) else "nan" for b in best)])
     files.write_bytes(path, text.getvalue().encode())

@@ -7,10 +7,12 @@ share; here losses are functions, and an image without an object reaches no mask
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -56,6 +58,17 @@ class Processes:
                 f"({str(error).splitlines()[0]})"
             ) from None
         return summed
+
+    def end(self, reason: str, known: Tensor) -> NoReturn:
+        """End the training for a `reason` that every process sees in `known`: the first says it.
+
+        The others wait until it has: torchrun ends all when one of them ends.
+        """
+        if self.rank == 0:
+            raise InputError(reason)
+        with suppress(InputError):
+            self.total(known)
+        sys.exit(1)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Give every process the sum of all processes' gradients."""

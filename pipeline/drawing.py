@@ -40,12 +40,15 @@ def colours(count: int) -> list[Colour]:
 
 def enlarge(pixels: Pixels, side: int) -> Pixels:
     """Scale a picture up until its longer side is `side`; a larger one stays as it is."""
+    return fit(pixels, side) if max(pixels.shape[:2]) < side else pixels
+
+
+def fit(pixels: Pixels, side: int) -> Pixels:
+    """Scale a picture up or down until its longer side is `side`."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
-    if scale <= 1:
-        return pixels
-    larger = (round(width * scale), round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(larger, Image.Resampling.LANCZOS))
+    wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(wanted, Image.Resampling.LANCZOS))
 
 
 def overlay(

@@ -16,6 +16,7 @@ from pipeline import runtime
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.mask_rcnn import MaskRcnnParameters, mask_rcnn_loss, target
+from pipeline.mask_rcnn_gt import MaskRcnnGtParameters
 from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription, fit_size, pad, to_size
 from pipeline.networks.prm import Prm
 from pipeline.peaks import PeaksParameters, locate
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
     proposals: ProposalsParameters
     mask_rcnn: MaskRcnnParameters
     predictions: PredictionsParameters
+    mask_rcnn_gt: MaskRcnnGtParameters
 
 
 class Estimate(NamedTuple):
@@ -83,7 +85,17 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     seconds["predictions"] = images * _seconds_an_image(
         first, lambda p: predict(detector, train.image(p))
     )
-    others = ["sharpmask", "proposals", "sampler", "refinement", "evaluation", "report"]
+    if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
+        seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
+    others = [
+        "sharpmask",
+        "proposals",
+        "sampler",
+        "refinement",
+        "retrieval",
+        "evaluation",
+        "report",
+    ]
     if settings.proposals.method != "sharpmask":
         others.remove("sharpmask")
     return Estimate(
@@ -97,7 +109,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
 
 def _prm(split: Split, parameters: PrmParameters) -> tuple[Prm, float]:
     """An untrained classifier, and the seconds of a step of its training."""
-    network = untrained(split.classes, parameters)
+    network = untrained(split, parameters)
     samples = TaggedImages(split, parameters.side, parameters.seed)
     items = islice(cycle(range(min(TIMED, len(samples)))), parameters.schedule.batch)
     batch = samples.collate([samples[Visit(0, item)] for item in items])

@@ -1,13 +1,16 @@
-"""Instances of any method against true masks: average precision and average best overlap.
+"""Instances of any method against true masks: how right, where, and how many.
 
 Two protocols. `coco` is that of the COCO benchmark: 101-point interpolated average precision,
 a limited number of detections an image, and no cut of scores. `wise` is that of the code
 released with WISE (Laradji et al., BMVC 2019, section 4): detections below a score are dropped,
 void pixels are taken out of predictions and truth, images without objects are left out.
+
+Masks are judged by average precision (AP) and average best overlap (ABO), as in WISE, tables 1
+to 3; boxes by AP, and by correct localisation (CorLoc; Deselaers et al., IJCV 2012); numbers of
+instances by their mean absolute error (WISE 4.3.1). Boxes, true ones too, are those around masks.
 """
 
 import contextlib
-import csv
 import gzip
 import io
 import json
@@ -26,7 +29,6 @@ from pycocotools.cocoeval import COCOeval
 from pydantic import Field, PositiveInt, field_validator
 
 from pipeline import masks
-from pipeline.artifacts import files
 from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import ProposalStore
@@ -36,6 +38,10 @@ from pipeline.masks import Rle
 from pipeline.parameters import Parameters
 
 Threshold = Annotated[float, Gt(0), Lt(1)]
+
+LOCALISED = 0.5  # Jaccard similarity of boxes from which an object is localised
+# How the names of numbers begin that are of boxes and counts; the others are of masks.
+OF_BOXES_AND_COUNTS = ("box_", "CorLoc", "count_error")
 
 
 class EvaluationParameters(Parameters):
@@ -53,6 +59,16 @@ class EvaluationParameters(Parameters):
         if list(thresholds) != sorted({round(t, 2) for t in thresholds}):
             raise ValueError("different hundredths in ascending order are needed")
         return thresholds
+
+    @property
+    def names(self) -> list[str]:
+        """What average precision is called at each threshold."""
+        return [f"AP{100 * threshold:.0f}" for threshold in self.iou_thresholds]
+
+    @property
+    def middle(self) -> str:
+        """What it is called at the middle one: the number that one looks at first."""
+        return self.names[len(self.names) // 2]
 
 
 @dataclass(frozen=True)
@@ -126,29 +142,9 @@ class Method:
     confidences: bool = True
 
 
-def evaluate(method: Method, parameters: EvaluationParameters) -> dict[str, Any]:
-    """Judge a method by every protocol, on the images that have true masks.
-
-    Returns
-    -------
-    Protocol -> `images` and `instances` that it was judged on, `mAPxx` for every threshold,
-    `ABO`, and `per_class` the same class by class, all in percent. What nothing is known of,
-    for want of true instances, is None, and left out of the means over classes.
-
-    Raises
-    ------
-    InputError
-        If the predictions are of other classes, or lack an image that has true masks.
-    """
-    return {
-        name: _summary(pairs_of(method, rules), method.truth.classes, parameters.iou_thresholds)
-        for name, rules in protocols(parameters).items()
-    }
-
-
 @dataclass(frozen=True)
 class Pair:
-    """True and found instances of an image, as far as a protocol lets them in."""
+    """True and found instances of an image, as far as a protocol lets them in, best first."""
 
     height: int
     width: int
@@ -156,23 +152,56 @@ class Pair:
     found: Instances
 
 
-def pairs_of(method: Method, rules: Rules) -> list[Pair]:
-    """Pair the truth and the predictions of every image that a protocol judges.
+@dataclass(frozen=True)
+class Pairs:
+    """All that a protocol judges of a method; `decided`: what it lets in is taken for found.
+
+    Detections that are ranked by confidence, and not cut by it, say nothing about how many
+    objects there are.
+    """
+
+    pairs: Sequence[Pair]
+    classes: Sequence[str]
+    decided: bool
+
+
+def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
+    """Pair truth and predictions as every protocol does, on the images that have true masks.
 
     Raises
     ------
     InputError
         If the predictions are of other classes, or lack an image that has true masks.
     """
-    if tuple(method.predictions.attributes["classes"]) != method.truth.classes:
+    classes = method.truth.classes
+    if tuple(method.predictions.attributes["classes"]) != classes:
         raise InputError("truth and predictions are of different classes; run all stages again")
+    rules_of = protocols(parameters)
     if not method.confidences:
-        rules = replace(rules, min_score=0.0)
-    return [
-        admit(rules, image, method.predictions.instances(image.id))
-        for image in method.truth.images
-        if image.instances or not rules.skip_images_without_objects
-    ]
+        rules_of = {name: replace(rules, min_score=0.0) for name, rules in rules_of.items()}
+    pairs: dict[str, list[Pair]] = {name: [] for name in rules_of}
+    for image in method.truth.images:
+        found = method.predictions.instances(image.id)
+        for name, rules in rules_of.items():
+            if image.instances or not rules.skip_images_without_objects:
+                pairs[name].append(admit(rules, image, found))
+    return {
+        name: Pairs(pairs[name], classes, decided=rules.min_score > 0 or not method.confidences)
+        for name, rules in rules_of.items()
+    }
+
+
+def evaluate(pairs: Mapping[str, Pairs], parameters: EvaluationParameters) -> dict[str, Any]:
+    """Judge a method, paired with the truth by `pairs_of`, by every protocol.
+
+    Returns
+    -------
+    Protocol -> `images` and `instances` that it was judged on; in percent `mAPxx` of masks for
+    every threshold, `ABO`, `box_mAPxx` of boxes, `CorLoc`; `count_error`, in instances an image;
+    `per_class` the same class by class. What nothing is known of, for want of true instances or
+    of a cut of scores, is None, and left out of the means over classes.
+    """
+    return {name: _summary(of_protocol, parameters) for name, of_protocol in pairs.items()}
 
 
 def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
@@ -200,25 +229,32 @@ def _pick(instances: Instances, rows: NDArray[np.int64]) -> Instances:
 
 def average_precision(
     pairs: Sequence[Pair], classes: int, thresholds: Sequence[float]
-) -> NDArray[np.float64]:
-    """101-point interpolated average precision, 0 to 1, by pycocotools.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """101-point interpolated average precision of masks and of boxes, 0 to 1, by pycocotools.
 
     Returns
     -------
-    float64 of shape (thresholds, classes), NaN for a class without true instances.
+    Two of float64, shape (thresholds, classes), NaN for a class without true instances.
     """
+    # The protocol has limited the detections of an image already, those of all classes.
+    limit = max((len(pair.found.masks) for pair in pairs), default=0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to it
-        evaluation = COCOeval(
-            _as_coco(pairs, [pair.true for pair in pairs], classes),
-            _as_coco(pairs, [pair.found for pair in pairs], classes),
-            "segm",
+        true = _as_coco(pairs, [pair.true for pair in pairs], classes)
+        found = _as_coco(pairs, [pair.found for pair in pairs], classes)
+        return (
+            _average_precision(COCOeval(true, found, "segm"), thresholds, limit),
+            _average_precision(COCOeval(true, found, "bbox"), thresholds, limit),
         )
-        evaluation.params.iouThrs = np.array(thresholds)
-        evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of any area
-        # The protocol has limited the detections of an image already, those of all classes.
-        evaluation.params.maxDets = [max((len(pair.found.masks) for pair in pairs), default=0)]
-        evaluation.evaluate()
-        evaluation.accumulate()
+
+
+def _average_precision(
+    evaluation: Any, thresholds: Sequence[float], limit: int
+) -> NDArray[np.float64]:
+    evaluation.params.iouThrs = np.array(thresholds)
+    evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of any area
+    evaluation.params.maxDets = [limit]
+    evaluation.evaluate()
+    evaluation.accumulate()
     # (threshold, recall, class, area, limit), -1 for a class without true instances
     precision: NDArray[np.float64] = evaluation.eval["precision"][..., 0, 0]
     mean: NDArray[np.float64] = np.where(precision < 0, np.nan, precision).mean(axis=1)
@@ -232,7 +268,7 @@ def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int
         for image, of_image in enumerate(instances)
         for label, rle, score in zip(of_image.label, of_image.masks, of_image.score, strict=True)
     ]
-    areas = masks.area([rle for _, _, rle, _ in rows])
+    rles = [rle for _, _, rle, _ in rows]
     coco = COCO()
     coco.dataset = {
         "images": [
@@ -246,12 +282,13 @@ def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int
                 "image_id": image,
                 "category_id": label,
                 "segmentation": rle,
-                "area": int(area),
+                "bbox": box,
+                "area": area,
                 "iscrowd": 0,
                 "score": score,
             }
-            for number, ((image, label, rle, score), area) in enumerate(
-                zip(rows, areas, strict=True), 1
+            for number, ((image, label, rle, score), box, area) in enumerate(
+                zip(rows, masks.boxes(rles).tolist(), masks.area(rles).tolist(), strict=True), 1
             )
         ],
     }
@@ -278,21 +315,74 @@ def best_overlaps(pair: Pair) -> NDArray[np.float64]:
     return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
 
 
-def _summary(
-    pairs: Sequence[Pair], classes: Sequence[str], thresholds: Sequence[float]
-) -> dict[str, Any]:
-    names = [f"AP{100 * threshold:.0f}" for threshold in thresholds]
-    columns = dict(
-        zip(names, average_precision(pairs, len(classes), thresholds), strict=True),
-        ABO=average_best_overlap(pairs, len(classes)),
-    )
+def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
+    """Share of a class's images whose highest-scored detection of it is on an instance of it.
+
+    On it is a box that overlaps the instance's by `LOCALISED` or more; an image in which nothing
+    of the class is detected is a miss.
+
+    Returns
+    -------
+    float64 of shape (classes,), 0 to 1, NaN for a class without true instances.
+    """
+    localised: list[list[bool]] = [[] for _ in range(classes)]
+    for pair in pairs:
+        for label in np.unique(pair.true.label):
+            best = np.flatnonzero(pair.found.label == label)[:1]
+            overlaps = _box_overlaps(
+                _pick(pair.true, np.flatnonzero(pair.true.label == label)), _pick(pair.found, best)
+            )
+            localised[label].append(bool((overlaps >= LOCALISED).any()))
+    return np.array([_mean(of_class) for of_class in localised])
+
+
+def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
+    """Jaccard similarities of boxes, (len(first), len(second))."""
+    if not first.masks or not second.masks:
+        return np.zeros((len(first.masks), len(second.masks)))
+    boxes = masks.boxes(first.masks), masks.boxes(second.masks)
+    return np.asarray(coco_mask.iou(*boxes, [False] * len(second.masks)), np.float64)
+
+
+def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float64], float]:
+    """Mean over images of how many instances are found too many or too few.
+
+    Returns
+    -------
+    float64 of shape (classes,): class by class, in images with and without the class; and the
+    same of the instances of all classes together. NaN if there are no images.
+    """
+
+    def counts(instances: Sequence[Instances]) -> NDArray[np.int64]:
+        of_images = [np.bincount(of_image.label, minlength=classes) for of_image in instances]
+        return np.array(of_images, np.int64).reshape(-1, classes)
+
+    surplus = counts([pair.found for pair in pairs]) - counts([pair.true for pair in pairs])
+    by_class = np.array([_mean(of_class) for of_class in np.abs(surplus).T])
+    return by_class, _mean(np.abs(surplus.sum(axis=1)))
+
+
+def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, Any]:
+    pairs, count = of_protocol.pairs, len(of_protocol.classes)
+    of_masks, of_boxes = average_precision(pairs, count, parameters.iou_thresholds)
+    columns = {
+        **dict(zip(parameters.names, of_masks, strict=True)),
+        "ABO": average_best_overlap(pairs, count),
+        **{f"box_{name}": of for name, of in zip(parameters.names, of_boxes, strict=True)},
+        "CorLoc": correct_localisation(pairs, count),
+    }
+    errors, error = count_errors(pairs, count)
+    if not of_protocol.decided:
+        errors, error = np.full(count, math.nan), math.nan
     return {
         "images": len(pairs),
         "instances": sum(len(pair.true.masks) for pair in pairs),
         **{_mean_name(name): _percent(_mean(column)) for name, column in columns.items()},
+        "count_error": _rounded(error),
         "per_class": {
             class_name: {name: _percent(column[label]) for name, column in columns.items()}
-            for label, class_name in enumerate(classes)
+            | {"count_error": _rounded(errors[label])}
+            for label, class_name in enumerate(of_protocol.classes)
         },
     }
 
@@ -309,7 +399,11 @@ def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def _percent(share: float) -> float | None:
-    return None if math.isnan(share) else round(100 * float(share), 4)
+    return _rounded(100 * share)
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 4)
 
 
 def write_results(path: Path, method: Method) -> None:
@@ -339,20 +433,6 @@ def _results(image_id: str, instances: Instances, classes: Sequence[str]) -> Ite
             "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
             "score": float(score),
         }
-
-
-def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Write the numbers of all classes as CSV, a row a method, protocol and class."""
-    rows = [
-        {"method": method, "protocol": protocol, "class": class_name, **numbers}
-        for method, protocol, summary in summaries(metrics)
-        for class_name, numbers in summary["per_class"].items()
-    ]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    files.write_bytes(path, text.getvalue().encode())
 
 
 def summaries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.spatial.distance import cdist
 from skimage import measure
 
 from pipeline import drawing, masks
@@ -17,6 +18,8 @@ from pipeline.errors import InputError
 
 # A polygon may leave the true edge by so many pixels.
 POLYGON_TOLERANCE = 0.3
+# Of an object's pixels.
+LEAST_PART = 0.01
 _MAGNIFIED = 4
 
 
@@ -54,17 +57,35 @@ def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def yolo_lines(instances: Instances, height: int, width: int) -> list[str]:
-    """One line a part of an instance: its class, from 0, and x y x y ..., in parts of 1.
+    """One line an instance: its class, from 0, and x y x y ..., in parts of 1.
 
-    The format knows one polygon a line: an object in several parts becomes several lines.
+    The format knows one polygon an object: its parts are linked, but for those, the largest
+    aside, of less than `LEAST_PART` of it.
     """
     lines = []
     decoded = masks.decode(instances.masks, height, width)
     for label, mask in zip(instances.label, decoded, strict=True):
-        for polygon in polygons(mask):
-            numbers = np.clip(polygon / [width, height], 0, 1).ravel()
-            lines.append(" ".join([str(int(label)), *(f"{number:.6f}" for number in numbers)]))
+        largest, *others = polygons(mask)
+        parts = [part for part in others if _area(part) >= LEAST_PART * mask.sum()]
+        numbers = np.clip(_linked([largest, *parts]) / [width, height], 0, 1).ravel()
+        lines.append(" ".join([str(int(label)), *(f"{number:.6f}" for number in numbers)]))
     return lines
+
+
+def _area(polygon: NDArray[np.float64]) -> float:
+    x, y = polygon.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One polygon of several: from its nearest corner it goes around each part, and back."""
+    whole = parts[0]
+    for part in parts[1:]:
+        distance = cdist(whole, part)
+        corner, start = np.unravel_index(distance.argmin(), distance.shape)
+        around = np.roll(part, -start, axis=0)
+        whole = np.concatenate([whole[: corner + 1], around, around[:1], whole[corner:]])
+    return whole
 
 
 def label_maps(

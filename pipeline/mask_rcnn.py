@@ -1,7 +1,7 @@
 """Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,15 +10,23 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
-from pipeline import masks
+from pipeline import masks, runtime
 from pipeline.artifacts.draws import DrawStore
+from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
 from pipeline.augmentation import jitter_colours
 from pipeline.errors import InputError
-from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, fit_size, pad, to_size
+from pipeline.networks.mask_rcnn import (
+    Architecture,
+    MaskRcnn,
+    MaskRcnnDescription,
+    fit_size,
+    pad,
+    to_size,
+)
 from pipeline.parameters import Parameters
-from pipeline.training import Loss, Mean, Schedule, Visit
+from pipeline.training import Loss, Mean, Places, Schedule, Visit, fit
 
 LEAST_SIDE = 2
 
@@ -33,43 +41,67 @@ class MaskRcnnParameters(Parameters):
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
     schedule: Schedule
-    seed: NonNegativeInt
+    seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")
+
+
+class Objects(Protocol):
+    """The objects that training is told of, wherever their masks come from."""
+
+    def __contains__(self, image_id: object, /) -> bool:
+        """Whether there are any in an image: others are not trained on."""
+        ...
+
+    def instances(self, image_id: str, visit: int, /) -> Instances:
+        """The instances that an image has at a visit."""
+        ...
 
 
 class PseudoMasks:
-    """Photographs at the detector's size, with the proposals drawn for the visit.
-
-    `skipped` is the number of photographs without a draw, which are not trained on.
+    """The proposals drawn for the peaks of a split's images, other ones at every visit.
 
     Raises
     ------
     InputError
-        If there is no draw at all, or none for some epoch of the schedule.
+        If there is no draw at all, or none for some of the visits.
     """
 
     def __init__(
-        self,
-        split: Split,
-        draws: DrawStore,
-        proposals: ProposalStore,
-        parameters: MaskRcnnParameters,
+        self, split: Split, draws: DrawStore, proposals: ProposalStore, visits: int
     ) -> None:
-        self._split, self._proposals, self._parameters = split, proposals, parameters
-        of_all = [(photograph, draws.draws(photograph.id)) for photograph in split.photographs]
-        self._drawn = [(photograph, drawn) for photograph, drawn in of_all if len(drawn.label)]
-        self.skipped = len(of_all) - len(self._drawn)
+        self._proposals = proposals
+        of_all = {photograph.id: draws.draws(photograph.id) for photograph in split.photographs}
+        self._drawn = {image_id: drawn for image_id, drawn in of_all.items() if len(drawn.label)}
         if not self._drawn:
             raise InputError(f"{draws.path}: no image has a draw: there is nothing to learn")
-        _check_visits(draws, self._drawn[0][1].draw.shape[1], parameters.schedule.epochs)
+        _check_visits(draws, next(iter(self._drawn.values())).draw.shape[1], visits)
+
+    def __contains__(self, image_id: object, /) -> bool:
+        return image_id in self._drawn
+
+    def instances(self, image_id: str, visit: int, /) -> Instances:
+        """The pseudo masks of an image at a visit."""
+        return self._drawn[image_id].instances(self._proposals.proposals(image_id), visit)
+
+
+class MaskedPhotographs:
+    """Photographs at the detector's size, with the objects of the visit.
+
+    `skipped` is the number of photographs without objects, which are not trained on.
+    """
+
+    def __init__(self, split: Split, objects: Objects, parameters: MaskRcnnParameters) -> None:
+        self._split, self._objects, self._parameters = split, objects, parameters
+        self._photographs = [shown for shown in split.photographs if shown.id in objects]
+        self.skipped = len(split.photographs) - len(self._photographs)
 
     def __len__(self) -> int:
-        return len(self._drawn)
+        return len(self._photographs)
 
     def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the image, uint8 (3, h, w), and its target: see `MaskRcnn.losses`."""
-        photograph, draws = self._drawn[visit.item]
-        drawn = draws.instances(self._proposals.proposals(photograph.id), visit.epoch)
-        decoded = masks.decode(drawn.masks, photograph.height, photograph.width)
+        photograph = self._photographs[visit.item]
+        shown = self._objects.instances(photograph.id, visit.epoch)
+        decoded = masks.decode(shown.masks, photograph.height, photograph.width)
         size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
         image = to_size(self._split.image(photograph), size)
         shapes = F.interpolate(
@@ -79,7 +111,7 @@ class PseudoMasks:
         if rng.random() < self._parameters.flip:
             image, shapes = image.flip(2), shapes.flip(2)
         image = jitter_colours(image, rng, self._parameters.colour_jitter)
-        return image, target(shapes, drawn.label)
+        return image, target(shapes, shown.label)
 
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
         """Pad the images to one size."""
@@ -109,6 +141,32 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
         "labels": torch.from_numpy(label[kept].astype(np.int64) + 1),
         "masks": shapes[kept],
     }
+
+
+def train(
+    split: Split, objects: Objects, parameters: MaskRcnnParameters, places: Places, what: str
+) -> tuple[MaskRcnn, dict[str, float]]:
+    """Train a detector on those of a split's photographs that have objects.
+
+    Returns
+    -------
+    The detector; the last epoch's losses, and how many images were trained on and skipped.
+    """
+    samples = MaskedPhotographs(split, objects, parameters)
+    runtime.seed_everything(parameters.seed)
+    description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
+    network = MaskRcnn(description, parameters.weights).to(runtime.device())
+    network.to(memory_format=torch.channels_last)
+    means = fit(
+        network,
+        mask_rcnn_loss(network),
+        samples,
+        parameters.schedule,
+        parameters.seed,
+        places,
+        what,
+    )
+    return network, {**means, "images": len(samples), "images_skipped": samples.skipped}
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:

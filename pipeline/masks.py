@@ -65,6 +65,16 @@ def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(ious, np.float64))
 
 
+def unsuppressed(rles: Sequence[Rle], threshold: float) -> NDArray[np.int64]:
+    """Indices of the masks, best first, that no kept one before them overlaps by more."""
+    similarity = jaccard(rles, rles)
+    kept: list[int] = []
+    for number in range(len(rles)):
+        if not kept or similarity[number, kept].max() <= threshold:
+            kept.append(number)
+    return np.array(kept, np.int64)
+
+
 def contains(rles: Sequence[Rle], points: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Which mask contains which pixel.
 

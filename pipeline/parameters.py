@@ -45,7 +45,9 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
     if fault["type"] == "missing":
         return f"{key}: missing"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+    # What a model checks as a whole has its whole section for a value, which says nothing.
+    value = "" if isinstance(fault["input"], dict) else f" = {fault['input']!r}"
+    return f"{key}{value}: {message[0].lower()}{message[1:]}"
 
 
 def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:

@@ -34,7 +34,7 @@ class TaggedPhotograph(NamedTuple):
 
 def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhotograph) -> Peaks:
     """Find the peaks of a photograph's tagged classes with the classifier in a weights file."""
-    network = _network(weights)
+    network = classifier(weights)
     return locate(network, read_image(photograph.file), photograph.labels, parameters)
 
 
@@ -42,14 +42,11 @@ def locate(
     network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
 ) -> Peaks:
     """Find the peaks of the given classes in an image (h, w, 3)."""
-    side = network.description.side
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(warp(image, side).copy()).to(device).permute(2, 0, 1)[None] / 255
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    pixels = as_input(network, image)
     way = PeakBackpropagation(network, pixels)
     maps = way.maps
     peaks = _select(maps, labels, parameters.minimum)
-    responses = way.responses(peaks, parameters.response_stride, together=device.type == "cuda")
+    responses = way.responses(peaks, parameters.response_stride, together=pixels.is_cuda)
     _, label, row, column = peaks.cpu().numpy().T
     rows, columns = maps.shape[-2:]
     return Peaks(
@@ -59,6 +56,14 @@ def locate(
         value=maps[0, label, row, column].cpu().numpy(),
         response=responses.cpu().numpy(),
     )
+
+
+def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
+    """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(warp(image, network.description.side).copy()).to(device)
+    inputs = pixels.permute(2, 0, 1)[None] / 255
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
@@ -75,6 +80,7 @@ def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _network(weights: Path) -> Prm:
+def classifier(weights: Path) -> Prm:
+    """Give the classifier in a weights file, which stays loaded."""
     network = Prm.load(weights).to(runtime.device())
     return network.to(memory_format=torch.channels_last)

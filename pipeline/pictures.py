@@ -11,6 +11,7 @@ from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.peaks import Peaks, Points
 from pipeline.artifacts.proposals import Proposals
 from pipeline.drawing import Colour, Pixels
+from pipeline.masks import Rle
 
 SIDE = 560  # of a picture of the sheet, pixels, at least
 _COLUMNS = 3
@@ -31,7 +32,8 @@ def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
     """The photograph with all peaks, and after it the response map of each."""
     large = drawing.enlarge(pixels, SIDE)
     points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
-    tiles = [_all_peaks(large, peaks, points, classes)]
+    marked = mark_peaks(large, pixels, peaks, classes)
+    tiles = [drawing.caption(marked, f"{len(points)} peaks")]
     for point, label, value, response in zip(
         points, peaks.label, peaks.value, peaks.response, strict=True
     ):
@@ -51,7 +53,8 @@ def of_draws(
     points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
     placed = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1)).any(axis=0)
     # Two columns, so that what belongs to a peak stands in one row.
-    tiles = [large, _all_peaks(large, peaks, points, classes)]
+    marked = mark_peaks(large, pixels, peaks, classes)
+    tiles = [large, drawing.caption(marked, f"{len(points)} peaks")]
     for row, point in enumerate(points[placed]):
         label, numbers, number = draws.label[row], draws.candidate[row], draws.draw[row, 0]
         candidates = masks.decode([proposals.masks[k] for k in numbers], *pixels.shape[:2])
@@ -72,21 +75,55 @@ def of_instances(
     pixels: Pixels, instances: Instances, classes: Sequence[str], least: float
 ) -> Pixels:
     """The photograph, and beside it the instances of at least a score, with class and score."""
-    chosen = np.flatnonzero(instances.score >= least)
-    # Large ones first, so that they hide no small one.
-    chosen = chosen[np.argsort(-masks.area([instances.masks[k] for k in chosen]), kind="stable")]
+    chosen = confident(instances, least)
     large = drawing.enlarge(pixels, 2 * SIDE)
-    shapes = masks.decode([instances.masks[k] for k in chosen], *pixels.shape[:2])
-    tints = drawing.colours(len(chosen))
-    picture = drawing.overlay(large, shapes, tints)
-    picture = drawing.outline(picture, shapes, tints, width=3)
-    scale = large.shape[0] / pixels.shape[0]
-    for number, shape, colour in zip(chosen, shapes, tints, strict=True):
-        top, left = (np.argwhere(shape).min(axis=0) * scale).astype(int)
-        name = f"{classes[instances.label[number]]} {instances.score[number]:.2f}"
-        picture = drawing.draw_name(picture, (top, left), name, colour, height=22)
-    text = f"{len(chosen)} of {len(instances.masks)} instances: score at least {least:g}"
+    picture = mark_instances(large, chosen.masks, with_scores(chosen, classes), height=22)
+    text = f"{len(chosen.masks)} of {len(instances.masks)} instances: score at least {least:g}"
     return drawing.grid([large, drawing.caption(picture, text, height=22)], 2)
+
+
+def confident(instances: Instances, least: float, most: int | None = None) -> Instances:
+    """Those of at least a score; of them the best so many, or all."""
+    rows = np.flatnonzero(instances.score >= least)[:most]
+    chosen = [instances.masks[row] for row in rows]
+    return Instances(chosen, instances.label[rows], instances.score[rows])
+
+
+def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:
+    """Class and score of every instance."""
+    named = zip(instances.label, instances.score, strict=True)
+    return [f"{classes[label]} {score:.2f}" for label, score in named]
+
+
+def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], height: int) -> Pixels:
+    """Lay masks over their photograph, scaled to any size, each with a colour and its name.
+
+    Large ones come first, so that they hide no small one; `height` is that of names, in pixels.
+    """
+    if not rles:
+        return large
+    order = np.argsort(-masks.area(rles), kind="stable")
+    shapes = masks.decode([rles[k] for k in order], *rles[0]["size"])
+    tints = drawing.colours(len(shapes))
+    picture = drawing.overlay(large, shapes, tints)
+    picture = drawing.outline(picture, shapes, tints, width=max(2, height // 8))
+    for number, shape, colour in zip(order, shapes, tints, strict=True):
+        scale = large.shape[0] / shape.shape[0]
+        top, left = (np.argwhere(shape).min(axis=0) * scale).astype(int)
+        picture = drawing.draw_name(picture, (top, left), names[number], colour, height)
+    return picture
+
+
+def mark_peaks(
+    large: Pixels, pixels: Pixels, peaks: Points, classes: Sequence[str], height: int = 16
+) -> Pixels:
+    """Mark the peaks of a photograph on it, scaled to any size, with colours and names."""
+    tints = [drawing.colours(len(classes))[label] for label in peaks.label]
+    points = _places(peaks, pixels, large)
+    picture = drawing.draw_peaks(large, points, tints)
+    for (y, x), label, colour in zip(points, peaks.label, tints, strict=True):
+        picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], colour, height)
+    return picture
 
 
 def _alone(pixels: Pixels, mask: NDArray[np.bool_], colour: Colour) -> Pixels:
@@ -97,13 +134,3 @@ def _places(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
     """Peaks (y, x) in pixels of the enlarged photograph."""
     scale = large.shape[0] / pixels.shape[0]
     return np.asarray((np.stack([peaks.y, peaks.x], 1) + 0.5) * scale, np.int64)
-
-
-def _all_peaks(
-    large: Pixels, peaks: Points, points: NDArray[np.int64], classes: Sequence[str]
-) -> Pixels:
-    tints = [drawing.colours(len(classes))[label] for label in peaks.label]
-    picture = drawing.draw_peaks(large, points, tints)
-    for (y, x), label, colour in zip(points, peaks.label, tints, strict=True):
-        picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], colour)
-    return drawing.caption(picture, f"{len(points)} peaks")

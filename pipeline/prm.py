@@ -1,12 +1,13 @@
 """Training the classifier that shows peaks, from tags alone (WISE 3.1; PRM 3.1)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline import runtime
 from pipeline.artifacts.split import Split
@@ -28,7 +29,7 @@ class PrmParameters(Parameters):
         description="mean: the paper's; sum: the released code's"
     )
     schedule: Schedule
-    seed: NonNegativeInt
+    seed: NonNegativeInt = Field(description="of new layers, order and flips")
 
 
 class TaggedImages:
@@ -58,15 +59,26 @@ class TaggedImages:
         return torch.stack(images), torch.stack(tags)
 
 
-def untrained(classes: tuple[str, ...], parameters: PrmParameters) -> Prm:
-    """Build the classifier as training begins with it, on the device it is trained on."""
+def untrained(split: Split, parameters: PrmParameters) -> Prm:
+    """Build the classifier as training begins with it, on the device it is trained on.
+
+    Of every image it says how frequent each tag is among all. Means of the highest values of
+    random maps would be high instead, and would have to come down before anything is learnt.
+    """
     description = PrmDescription(
         backbone=parameters.backbone,
-        classes=classes,
+        classes=split.classes,
         side=parameters.side,
         upsample=parameters.upsample,
     )
-    network = Prm(description, parameters.weights).to(runtime.device())
+    network = Prm(description, parameters.weights)
+    tagged = Counter(tag for photograph in split.photographs for tag in photograph.tags)
+    count = torch.tensor([tagged[name] for name in split.classes])
+    # One image more with every tag and one without: no share is 0 or 1.
+    share = (count + 1) / (len(split.photographs) + 2)
+    nn.init.normal_(network.head.weight, std=0.01)
+    network.head.bias = nn.Parameter(torch.logit(share))
+    network.to(runtime.device())
     return network.to(memory_format=torch.channels_last)
 
 

@@ -234,18 +234,8 @@ def propose_windows(
     order = np.argsort(-scores[best], kind="stable")
     order = order[masks.area(rles)[order] > 0]
     if parameters.nms < 1:
-        order = order[_unsuppressed([rles[i] for i in order], parameters.nms)]
+        order = order[masks.unsuppressed([rles[i] for i in order], parameters.nms)]
     return Proposals([rles[i] for i in order], scores[best][order])
-
-
-def _unsuppressed(rles: list[Rle], threshold: float) -> NDArray[np.int64]:
-    """Indices of the masks, best first, that no kept one before them overlaps by more."""
-    similarity = masks.jaccard(rles, rles)
-    kept: list[int] = []
-    for number in range(len(rles)):
-        if not kept or similarity[number, kept].max() <= threshold:
-            kept.append(number)
-    return np.array(kept, np.int64)
 
 
 @dataclass(frozen=True)

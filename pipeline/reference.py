@@ -5,6 +5,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+_BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+    "multipleOf": "a multiple of",
+}
 _HEAD = "| key | default | allowed | effect |\n|---|---|---|---|\n"
 
 
@@ -43,14 +50,5 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         return f"list of {_allowed(schema.get('items', {}))}"
-    words = [str(schema.get("type", ""))]
-    for key, sign in (
-        ("minimum", ">="),
-        ("exclusiveMinimum", ">"),
-        ("maximum", "<="),
-        ("exclusiveMaximum", "<"),
-        ("multipleOf", "a multiple of"),
-    ):
-        if key in schema:
-            words.append(f"{sign} {schema[key]}")
-    return " ".join(words)
+    bounds = [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
+    return f"{schema.get('type', '')} {' and '.join(bounds)}".strip()

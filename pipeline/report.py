@@ -72,9 +72,9 @@ def _figure5(results: Results) -> list[Chart]:
     area = charts.read_plot(results.by_area)
     count = charts.read_plot(results.by_count)
     return [
-        line_chart("Over an object's size", "side, % of the image's", area.labels, area.series),
+        line_chart("Over an object's size", "side, % of the image's", area.labels, area.known()),
         line_chart(
-            "Over the number of objects", "objects (5: or more)", count.labels, count.series
+            "Over the number of objects", "objects (5: or more)", count.labels, count.known()
         ),
     ]
 

@@ -5,15 +5,15 @@ what they contributed: P(below | above) is the input times the positive part of 
 normalised. Every other layer propagates its ordinary gradient.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d, Conv2dSame, pad_same
+from timm.layers import BatchNormAct2d, Conv2dSame, get_same_padding, pad_same
 from torch import Tensor, nn
 
 EPSILON = 1e-10
@@ -117,21 +117,15 @@ def _recording(network: nn.Module) -> Iterator[None]:
 
 def _convolve(convolution: nn.Conv2d, below: Tensor) -> Tensor:
     """Convolve; backwards: the share of each cell above, spread, times the shifted input."""
+    cells = below.detach()
     with torch.no_grad():
-        if _is_pointwise(convolution):
-            result = _gather(convolution, convolution.weight, below)
-            if convolution.bias is not None:
-                result += convolution.bias[:, None, None]
-        else:
-            result = type(convolution).forward(convolution, below)
-        shifted = below - below.amin((1, 2, 3), keepdim=True)
+        result = _gather(convolution, convolution.weight, convolution.bias, cells)
+        lowest = cells.amin((1, 2, 3), keepdim=True)
+        shifted = cells - lowest if lowest.any() else cells  # 0 after a ReLU
         weight = convolution.weight.clamp(min=0)
-        padded, corner = _pad(convolution, shifted)
-        share = 1 / (_gather(convolution, weight, padded) + EPSILON)
-    spread = partial(_spread, convolution, weight, padded.shape[-2:], corner, below.shape[-2:])
-    below = _Scale.apply(below, shifted, lambda: below.view_as(below))
-    between = _Spread.apply(below, spread, lambda: result)
-    above: Tensor = _Scale.apply(between, share, lambda: result)
+        total = _gather(convolution, weight, weight.new_full((len(weight),), EPSILON), shifted)
+    spread = partial(_spread, convolution, weight, below.shape[-2:])
+    above: Tensor = _Spread.apply(below, total, spread, shifted, lambda: result)
     return above
 
 
@@ -146,36 +140,50 @@ def _is_pointwise(convolution: nn.Conv2d) -> bool:
     )
 
 
-def _gather(convolution: nn.Conv2d, weight: Tensor, padded: Tensor) -> Tensor:
+def _gather(convolution: nn.Conv2d, weight: Tensor, bias: Tensor | None, below: Tensor) -> Tensor:
     """Sum, for every cell above, what all below give it through `weight`."""
     if _is_pointwise(convolution):
-        return F.linear(padded.movedim(1, -1), weight[:, :, 0, 0]).movedim(-1, 1)
-    settings = (convolution.stride, 0, convolution.dilation, convolution.groups)
-    return F.conv2d(padded, weight, None, *settings)
+        return F.linear(below.movedim(1, -1), weight[:, :, 0, 0], bias).movedim(-1, 1)
+    stride, dilation = convolution.stride, convolution.dilation
+    if isinstance(convolution, Conv2dSame):  # whose own padding is 0
+        below = pad_same(below, list(convolution.kernel_size), list(stride), list(dilation))
+    return F.conv2d(below, weight, bias, stride, convolution.padding, dilation, convolution.groups)
 
 
-def _spread(
-    convolution: nn.Conv2d,
-    weight: Tensor,
-    padded: torch.Size,
-    corner: tuple[int, int],
-    below: torch.Size,
-    above: Tensor,
-) -> Tensor:
-    """Sum, for every cell below, what all above give it through `weight`: the adjoint."""
+def _spread(convolution: nn.Conv2d, weight: Tensor, below: torch.Size, above: Tensor) -> Tensor:
+    """Sum, for every cell below, what all above give it through `weight`: the adjoint.
+
+    `below` are the rows and columns of the result, a tensor that is nobody else's.
+    """
     if _is_pointwise(convolution):
         return F.linear(above.movedim(1, -1), weight[:, :, 0, 0].T).movedim(-1, 1)
+    first = _padding_before(convolution, below)
     stride, dilation = convolution.stride, convolution.dilation
-    reached = [
-        (cells - 1) * step + spacing * (window - 1) + 1
-        for cells, step, spacing, window in zip(
-            above.shape[-2:], stride, dilation, convolution.kernel_size, strict=True
+    rest = [
+        cells - ((count - 1) * step - 2 * padding + spacing * (window - 1) + 1)
+        for cells, count, step, padding, spacing, window in zip(
+            below,
+            above.shape[-2:],
+            stride,
+            first,
+            dilation,
+            convolution.kernel_size,
+            strict=True,
         )
     ]
-    rest = [side - end for side, end in zip(padded, reached, strict=True)]
-    spread = F.conv_transpose2d(above, weight, None, stride, 0, rest, convolution.groups, dilation)
-    top, left = corner
-    return spread.narrow(-2, top, below[0]).narrow(-1, left, below[1])
+    rest = [max(cells, 0) for cells in rest]  # Conv2dSame may pad one more behind: cut off
+    groups = convolution.groups
+    spread = F.conv_transpose2d(above, weight, None, stride, first, rest, groups, dilation)
+    return spread.narrow(-2, 0, below[0]).narrow(-1, 0, below[1])
+
+
+def _padding_before(convolution: nn.Conv2d, below: torch.Size) -> list[int]:
+    """How many cells of padding come before the first row and the first column."""
+    if not isinstance(convolution, Conv2dSame):
+        assert not isinstance(convolution.padding, str), "timm pads 'same' with Conv2dSame"
+        return list(convolution.padding)
+    windows = convolution.kernel_size, convolution.stride, convolution.dilation
+    return [get_same_padding(*along) // 2 for along in zip(below, *windows, strict=True)]
 
 
 def _normalise(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
@@ -189,13 +197,22 @@ def _normalise(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
     with torch.no_grad():
         slope = norm.weight * (variance + norm.eps).rsqrt()
         offset = norm.bias - mean * slope
-    with torch.enable_grad():
-        given = below.detach().requires_grad_()
-        straight = torch.addcmul(offset[:, None, None], given, slope[:, None, None])
-        result = norm.act(straight) if isinstance(norm, BatchNormAct2d) else straight
-        (derivative,) = torch.autograd.grad(result.sum(), given)
-    above: Tensor = _Scale.apply(below, derivative, result.detach)
+        slope, offset = slope[:, None, None], offset[:, None, None]
+        result = torch.addcmul(offset, below, slope)
+    if isinstance(norm, BatchNormAct2d) and not isinstance(norm.act, nn.Identity):
+        result, slope = _activate(norm.act, result, slope)
+    above: Tensor = _Scale.apply(below, slope, lambda: result)
     return above
+
+
+def _activate(activation: nn.Module, below: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Give an activation's result, and its derivative times `slope`."""
+    activation = copy(activation)
+    setattr(activation, "inplace", False)  # noqa: B010
+    with torch.enable_grad():
+        result = activation(below.requires_grad_())
+        (derivative,) = torch.autograd.grad(result, below, slope.expand_as(below))
+    return result.detach(), derivative
 
 
 class _Scale(torch.autograd.Function):
@@ -212,52 +229,43 @@ class _Scale(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """Forwards, what `result` gives; backwards, `spread`."""
+    """Forwards, what `result` gives; backwards, divided by `total`, spread, times `factor`."""
 
     @staticmethod
     def forward(
-        ctx: Any, _: Tensor, spread: Callable[[Tensor], Tensor], result: Callable[[], Tensor]
+        ctx: Any,
+        _: Tensor,
+        total: Tensor,
+        spread: Callable[[Tensor], Tensor],
+        factor: Tensor,
+        result: Callable[[], Tensor],
     ) -> Tensor:
-        ctx.spread = spread
+        ctx.total, ctx.spread, ctx.factor = total, spread, factor
         return result()
 
     @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.spread(above[0]), None, None
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None, None, None, None]:
+        shares = above[0] if ctx.total is None else above[0] / ctx.total
+        return ctx.spread(shares).mul_(ctx.factor), None, None, None, None
 
 
 def _merge_factors(top: Tensor) -> None:
     """Make one factor of those that follow each other: a pass over memory saved, each, a peak."""
-    consumers = Counter({top.grad_fn: 0})
-    waiting = [top.grad_fn]
-    while waiting:
-        node: Any = waiting.pop(0)
+    nodes: list[Any] = [top.grad_fn]
+    takers: dict[Any, list[Any]] = {}  # whose gradients a node gets
+    for node in nodes:
         for below, _ in node.next_functions:
             if below is None:
                 continue
-            if below not in consumers:
-                waiting.append(below)
-            consumers[below] += 1
-    # From the top down: a factor moves on through all that its gradient alone goes through.
-    for node in consumers:
-        under: Any = node.next_functions[0][0] if node and node.next_functions else None
-        mergeable = consumers[under] == 1 and hasattr(under, "factor")
-        if hasattr(node, "factor") and mergeable:
-            under.factor = under.factor * node.factor
-            node.factor = None
-
-
-def _pad(convolution: nn.Conv2d, below: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Pad as the convolution would, and say where the original begins (row, column)."""
-    if isinstance(convolution, Conv2dSame):
-        window, step, dilation = (
-            list(shape)
-            for shape in (convolution.kernel_size, convolution.stride, convolution.dilation)
-        )
-        padded = pad_same(below, window, step, dilation)
-        extra_height = padded.shape[-2] - below.shape[-2]
-        extra_width = padded.shape[-1] - below.shape[-1]
-        return padded, (extra_height // 2, extra_width // 2)
-    assert not isinstance(convolution.padding, str), "timm pads 'same' with Conv2dSame"
-    top, left = convolution.padding
-    return F.pad(below, (left, left, top, top)), (top, left)
+            if below not in takers:
+                nodes.append(below)
+            takers.setdefault(below, []).append(node)
+    # From the bottom up: a factor moves to where the only gradient for it is made.
+    for node in reversed(nodes[1:]):
+        above, *others = takers[node]
+        if others or getattr(above, "factor", None) is None:
+            continue
+        if hasattr(node, "total"):
+            above.factor, node.total = above.factor / node.total, None
+        elif hasattr(node, "factor"):
+            above.factor, node.factor = above.factor * node.factor, None

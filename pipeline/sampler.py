@@ -20,10 +20,11 @@ class SamplerParameters(Parameters):
     """How sharply the draw follows objectness, and its seed."""
 
     temperature: float = Field(
-        description="1: Eq. 1; towards 0: the most object-like; large: uniform"
+        description="1: Eq. 1; towards 0: the most object-like; large: uniform",
+        json_schema_extra={"exclusiveMinimum": 0},  # refused below in better words
     )
     visits: PositiveInt = Field(description="draws a peak: one for every epoch of training")
-    seed: NonNegativeInt
+    seed: NonNegativeInt = Field(description="of the draws")
 
     @field_validator("temperature")
     @classmethod

@@ -83,8 +83,10 @@ class SharpMaskParameters(Parameters):
 
 
 class Window(NamedTuple):
-    """Where a patch is: its centre in pixels of the image, its scale, and by how many octaves
-    it is wider than high."""
+    """Where a patch is: its centre in pixels of the image, and its scale.
+
+    `stretch` says by how many octaves it is wider than high.
+    """
 
     y: float
     x: float

@@ -45,15 +45,21 @@ class Schedule(Parameters):
     nothing, or is divided by ten at each of the epochs in `milestones`.
     """
 
-    epochs: PositiveInt
-    batch: PositiveInt
-    optimiser: Literal["sgd", "adamw"]
-    rate: PositiveFloat
-    backbone_factor: NonNegativeFloat
-    weight_decay: NonNegativeFloat
-    warmup: NonNegativeInt = 0
-    decay: Literal["constant", "cosine"] = "constant"
-    milestones: tuple[PositiveInt, ...] = ()
+    epochs: PositiveInt = Field(description="visits to every item")
+    batch: PositiveInt = Field(description="items a step")
+    optimiser: Literal["sgd", "adamw"] = Field(description="sgd: with momentum 0.9")
+    rate: PositiveFloat = Field(description="learning rate of new layers")
+    backbone_factor: NonNegativeFloat = Field(
+        description="that of pretrained layers, in parts of rate; 0: they stay as they are"
+    )
+    weight_decay: NonNegativeFloat = Field(description="of all weights, as the optimiser takes it")
+    warmup: NonNegativeInt = Field(0, description="steps in which the rate grows to its value")
+    decay: Literal["constant", "cosine"] = Field(
+        "constant", description="of the rate after warmup; cosine: along a half wave, to 0"
+    )
+    milestones: tuple[PositiveInt, ...] = Field(
+        (), description="epochs at each of which a constant rate is divided by 10"
+    )
     clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient; 0: no limit")
 
 
@@ -124,10 +130,10 @@ def fit(
     steps = math.ceil(len(samples) / schedule.batch)
     optimiser = _optimiser(network, schedule)
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate_factor(schedule, steps))
-    run = _Run(network, optimiser, rates, steps)
+    run = _Run(network, optimiser, rates, processes, steps)
     run.resume(places.checkpoint)
     batches = iter(_loader(samples, schedule, seed, run.step, processes))
-    step = partial(_step, run, loss, schedule.clip, seed, processes)
+    step = partial(_step, run, loss, schedule.clip, seed)
     with _curves(places.curves) as log:
         for means in run.history:
             log(means)
@@ -151,6 +157,7 @@ class _Run:
     network: torch.nn.Module
     optimiser: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LRScheduler
+    processes: Processes
     steps_an_epoch: int
     step: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -170,16 +177,18 @@ class _Run:
         ended = self.step % self.steps_an_epoch == 0
         # Asking a GPU for the value waits for it, so not at every step.
         seen = ended or self.step % 50 == 0 or self.sums["loss"].device.type == "cpu"
-        if seen and not torch.isfinite(self.sums["loss"]):
-            raise InputError(f"{what}: the loss is no longer finite; lower the learning rate")
+        if seen and not self._is_finite():
+            reason = f"the loss of {what} is no longer finite at step {self.step}"
+            self.processes.end(f"{reason}; lower the learning rate", self.sums["loss"])
         if ended:
             means = {name: float(value) / self.steps_an_epoch for name, value in self.sums.items()}
             self.history.append(means)
             self.sums = {}
 
     def save_now_and_then(self, path: Path) -> None:
-        """Save, unless it was done a moment ago."""
-        if time.monotonic() - self.saved >= runtime.seconds_between_checkpoints():
+        """Save, unless it was done a moment ago or there is nothing to go on from."""
+        due = time.monotonic() - self.saved >= runtime.seconds_between_checkpoints()
+        if due and self._is_finite():
             self.save(path)
             self.saved = time.monotonic()
 
@@ -213,6 +222,9 @@ class _Run:
         self.step, self.history = state["step"], state["history"]
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
 
+    def _is_finite(self) -> bool:
+        return not self.sums or bool(torch.isfinite(self.sums["loss"]))
+
     def _state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
@@ -224,10 +236,9 @@ class _Run:
         }
 
 
-def _step(
-    run: _Run, loss: Loss, clip: float, seed: int, processes: Processes, batch: Any
-) -> dict[str, Tensor]:
+def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str, Tensor]:
     """Learn from this process's share of a batch, and give the terms of the whole batch."""
+    processes = run.processes
     device = next(run.network.parameters()).device
     # Nothing that is drawn in a step depends on the steps before: no random state is kept.
     state = np.random.SeedSequence([seed, run.step, processes.rank]).generate_state(1, np.uint64)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import breakdown, evaluation, recall
+from pipeline import breakdown, evaluation, recall, tables
 from pipeline.artifacts import files
 from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.instances import InstanceStore
@@ -12,10 +12,7 @@ from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.truth import Truth
 from pipeline.evaluation import EvaluationParameters, Method, PseudoMasks
 from pipeline.progress import track
-from pipeline.tables import tables
 from stages import SHELF, read_parameters, run, scratch, shelve
-
-PARTS = ("instances", "metrics.json", "per_class.csv", "by_area.csv", "by_count.csv", "table.md")
 
 
 def main() -> None:
@@ -24,13 +21,14 @@ def main() -> None:
     folder = SHELF / "dataset" / "truth"
     truth = {split: Truth.read(folder / f"{split}.json") for split in ("train", "val")}
     with scratch("evaluation") as work:
-        metrics = judge_methods(truth, parameters, work)
+        metrics = judge_methods(open_methods(truth), parameters, work)
         quality = judge_stages(truth)
         files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
-        table = tables(metrics, quality, ProposalStore(SHELF / "proposals" / "train").attributes)
+        source = ProposalStore(SHELF / "proposals" / "train").attributes
+        table = tables.of_evaluation(metrics, quality, source)
         files.write_bytes(work / "table.md", table.encode())
-        for part in PARTS:
-            shelve(work / part, SHELF / "evaluation" / part)
+        for part in sorted(work.glob("[!.]*")):
+            shelve(part, SHELF / "evaluation" / part.name)
     print(table)
     for split, of_split in truth.items():
         if not of_split.images:
@@ -40,38 +38,46 @@ def main() -> None:
 
 
 def judge_methods(
-    truth: dict[str, Truth], parameters: EvaluationParameters, work: Path
+    methods: dict[str, Method], parameters: EvaluationParameters, work: Path
 ) -> dict[str, Any]:
     """Judge every method; write its instances, and the numbers by class, size and count."""
-    proposals = ProposalStore(SHELF / "proposals" / "train")
-    pseudo_masks = PseudoMasks(DrawStore(SHELF / "sampler" / "train"), proposals)
-    train, val = truth["train"], truth["val"]
-    methods = {
-        "pseudo_masks": Method(train, pseudo_masks, confidences=False),
-        "wise": Method(val, InstanceStore(SHELF / "predictions" / "val")),
-        "wise+refine": Method(val, InstanceStore(SHELF / "refinement" / "val")),
-        "wise/train": Method(train, InstanceStore(SHELF / "predictions" / "train")),
-        "wise+refine/train": Method(train, InstanceStore(SHELF / "refinement" / "train")),
-    }
     metrics, overlaps = {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
-        metrics[name] = evaluation.evaluate(method, parameters)
-        overlaps[name] = breakdown.overlaps(method, parameters)
-        file_name = f"{name.replace('/', '-')}.json.gz"
-        evaluation.write_results(work / "instances" / file_name, method)
-    evaluation.write_per_class(work / "per_class.csv", metrics)
+        pairs = evaluation.pairs_of(method, parameters)
+        metrics[name] = evaluation.evaluate(pairs, parameters)
+        overlaps[name] = breakdown.overlaps(pairs["wise"].pairs)
+        file = work / "instances" / f"{name.replace('/', '-')}.json.gz"
+        evaluation.write_results(file, method)
+    for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots want their columns, if empty
+        overlaps.setdefault(name, breakdown.overlaps([]))
+    tables.write_per_class(work / "per_class.csv", metrics)
+    tables.write_by_class(work / "by_class.csv", metrics, parameters.middle)
     breakdown.write_by_area(work / "by_area.csv", overlaps)
     breakdown.write_by_count(work / "by_count.csv", overlaps)
     return metrics
+
+
+def open_methods(truth: dict[str, Truth]) -> dict[str, Method]:
+    """Open what every method made of val and, named /train, of train."""
+    proposals = ProposalStore(SHELF / "proposals" / "train")
+    pseudo_masks = PseudoMasks(DrawStore(SHELF / "sampler" / "train"), proposals)
+    methods = {"pseudo_masks": Method(truth["train"], pseudo_masks, confidences=False)}
+    for split, suffix in (("val", ""), ("train", "/train")):
+        retrieved = InstanceStore(SHELF / "retrieval" / split)
+        methods[f"prm{suffix}"] = Method(truth[split], retrieved, confidences=False)
+        for name, stage in (("wise", "predictions"), ("wise+refine", "refinement")):
+            methods[name + suffix] = Method(truth[split], InstanceStore(SHELF / stage / split))
+        upper_bound = InstanceStore(SHELF / "mask_rcnn_gt" / split)
+        if upper_bound.attributes["parameters"]["enabled"]:
+            methods[f"mask_rcnn_gt{suffix}"] = Method(truth[split], upper_bound)
+    return methods
 
 
 def judge_stages(truth: dict[str, Truth]) -> dict[str, Any]:
     """Judge the proposals of both splits, and the peaks of train."""
     proposals = {split: ProposalStore(SHELF / "proposals" / split) for split in truth}
     peaks, draws = PeakStore(SHELF / "peaks" / "train"), DrawStore(SHELF / "sampler" / "train")
-    of_proposals = {
-        split: recall.proposal_quality(truth[split], proposals[split]) for split in truth
-    }
+    of_proposals = {s: recall.proposal_quality(truth[s], proposals[s]) for s in truth}
     of_peaks = recall.peak_quality(truth["train"], peaks, proposals["train"], draws)
     return {"proposals": of_proposals, "peaks": {"train": of_peaks}}
 

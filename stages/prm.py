@@ -13,7 +13,7 @@ def main() -> None:
     split = Split.read(SHELF / "dataset" / "train.json")
     samples = TaggedImages(split, parameters.side, parameters.seed)
     runtime.seed_everything(parameters.seed)
-    network = untrained(split.classes, parameters)
+    network = untrained(split, parameters)
     with scratch("prm") as folder:
         means = fit(
             network,

@@ -1,9 +1,13 @@
 """Training by two processes: the recipe of one, one set of files, one end."""
 
+import re
+
 import pytest
 import torch
+import yaml
+from running import TRAINING_STAGES, run_here, shelf, start, torchrun
 from torch import nn
-from training_project import TRAINING_STAGES, make, run_here, shelved, start, torchrun
+from training_project import make
 
 from pipeline.distributed import Processes
 
@@ -29,17 +33,31 @@ def losses(folder, stage):
 
 
 @pytest.mark.parametrize("stage", TRAINING_STAGES)
-def test_two_processes_follow_the_recipe_of_one(folders, stage, monkeypatch):
+def test_two_processes_follow_the_recipe_of_one(folders, stage):
     one, two = folders
-    together = start(two, *torchrun(stage, 2))
-    run_here(one, stage, monkeypatch)
+    together = start(two, *torchrun(stage, 2), WISE_WORKERS="1")
+    run_here(one, stage, WISE_WORKERS="1")
     said, _ = together.communicate()
     assert together.returncode == 0, said
     assert said.count(f"{stage}: ") == 1, said
     expected, got = losses(one, stage), losses(two, stage)
     assert got == pytest.approx(expected, rel=TOLERANCE[stage])
-    assert shelved(one, stage).keys() == shelved(two, stage).keys()
+    assert shelf(one, stage).keys() == shelf(two, stage).keys()
     assert not list((two / ".scratch" / stage).rglob("*.pt"))
+
+
+def test_a_loss_that_is_not_finite_ends_both_with_one_line(tmp_path):
+    make(tmp_path, epochs=3, batch=3)
+    file = tmp_path / "params.yaml"
+    changed = yaml.safe_load(file.read_text())
+    changed["prm"]["schedule"]["rate"] = 1e30
+    file.write_text(yaml.safe_dump(changed))
+    together = start(tmp_path, *torchrun("prm", 2), WISE_WORKERS="1", WISE_CHECKPOINT_SECONDS="0")
+    said, _ = together.communicate(timeout=300)
+    assert together.returncode == 1, said
+    (line,) = [line for line in said.splitlines() if line.startswith("prm: ")]
+    assert re.fullmatch(r"prm: the loss of prm is no longer finite at step \d; lower.*", line)
+    assert not shelf(tmp_path, "prm")
 
 
 def test_shares_are_the_batch():

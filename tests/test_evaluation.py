@@ -21,7 +21,6 @@ from stages import evaluation as stage
 CLASSES = ("cat", "dog", "emu")
 HEIGHT, WIDTH = 20, 30
 VALUES = {"iou_thresholds": [0.25, 0.5, 0.75], "max_detections": 100, "min_score": 0.5}
-PARAMETERS = EvaluationParameters.parse(VALUES, "evaluation")
 NOTHING = np.zeros((HEIGHT, WIDTH), bool)
 
 
@@ -54,6 +53,11 @@ def found(*detections):
     )
 
 
+def scores_of(method, **changed):
+    parameters = EvaluationParameters.parse({**VALUES, **changed}, "evaluation")
+    return evaluation.evaluate(evaluation.pairs_of(method, parameters), parameters)
+
+
 @pytest.fixture
 def judge(tmp_path):
     """Evaluate detections (image -> instances) against true images."""
@@ -65,8 +69,7 @@ def judge(tmp_path):
         method = Method(
             Truth(classes=CLASSES, images=tuple(images)), InstanceStore(tmp_path / "store")
         )
-        parameters = EvaluationParameters.parse({**VALUES, **changed}, "evaluation")
-        return evaluation.evaluate(method, parameters)
+        return scores_of(method, **changed)
 
     return evaluate
 
@@ -90,18 +93,24 @@ def random_case(seed, images=12):
     return truth, detections
 
 
+def box(rle):
+    """The box (x, y, width, height) around a mask's pixels."""
+    (mask,) = masks.decode([rle], HEIGHT, WIDTH)
+    y, x = np.nonzero(mask)
+    return [int(n) for n in (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)]
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_average_precision_is_that_of_the_coco_tools_on_files(judge, tmp_path, seed):
+@pytest.mark.parametrize(("kind", "prefix"), [("segm", ""), ("bbox", "box_")])
+def test_average_precision_is_that_of_the_coco_tools_on_files(judge, tmp_path, seed, kind, prefix):
     truth, detections = random_case(seed)
     annotations, results = [], []
     for number, image in enumerate(truth):
         for instance, rle in zip(image.instances, image.masks(), strict=True):
             common = {"image_id": number, "category_id": instance.label, "iscrowd": 0}
             code = {"size": rle["size"], "counts": instance.counts}
-            area = int(masks.area([rle])[0])
-            annotations.append(
-                {"id": len(annotations) + 1, "segmentation": code, "area": area, **common}
-            )
+            common |= {"area": int(masks.area([rle])[0]), "bbox": box(rle)}
+            annotations.append({"id": len(annotations) + 1, "segmentation": code, **common})
         mine = detections[image.id]
         for rle, label, score in zip(mine.masks, mine.label, mine.score, strict=True):
             code = {"size": rle["size"], "counts": rle["counts"].decode()}
@@ -110,6 +119,7 @@ def test_average_precision_is_that_of_the_coco_tools_on_files(judge, tmp_path, s
                     "image_id": number,
                     "category_id": int(label),
                     "segmentation": code,
+                    "bbox": box(rle),
                     "score": float(score),
                 }
             )
@@ -119,7 +129,7 @@ def test_average_precision_is_that_of_the_coco_tools_on_files(judge, tmp_path, s
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "results.json").write_text(json.dumps(results))
     coco = COCO(str(tmp_path / "truth.json"))
-    tool = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), "segm")
+    tool = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), kind)
     tool.params.iouThrs = np.array([0.25, 0.5, 0.75])
     tool.evaluate()
     tool.accumulate()
@@ -128,12 +138,12 @@ def test_average_precision_is_that_of_the_coco_tools_on_files(judge, tmp_path, s
     scores = judge(truth, detections)["coco"]
     for label, name in enumerate(CLASSES[:2]):
         for row, column in enumerate(("AP25", "AP50", "AP75")):
-            assert scores["per_class"][name][column] == pytest.approx(
+            assert scores["per_class"][name][prefix + column] == pytest.approx(
                 expected[row, label], abs=1e-3
             )
-    means = [scores["mAP25"], scores["mAP50"], scores["mAP75"]]
+    means = [scores[f"{prefix}mAP{threshold}"] for threshold in (25, 50, 75)]
     assert means == pytest.approx(list(expected.mean(axis=1)), abs=1e-3)
-    assert scores["per_class"]["emu"] == dict.fromkeys(("AP25", "AP50", "AP75", "ABO"))
+    assert set(scores["per_class"]["emu"].values()) == {None}
 
 
 def test_average_best_overlap_is_that_of_a_plain_loop(judge):
@@ -172,6 +182,63 @@ def test_an_object_is_found_once(judge):
     image = true_image("a", [(0, cat), (0, square(10, 10, 4))])
     scores = judge([image], {"a": found((0, 0.9, cat), (0, 0.8, cat))})["coco"]
     assert scores["mAP50"] == pytest.approx(100 * 51 / 101, abs=1e-4)
+
+
+def test_a_class_is_localised_where_its_best_detection_is_on_an_object_of_it(judge):
+    cat, dog = square(0, 0, 8), square(10, 20, 8)
+    ring = cat & ~square(1, 1, 6)  # the box is the cat's, the mask is not
+    images = [
+        # Right, though a worse detection is wrong and a better one of another class is, too.
+        (true_image("a", [(0, cat)]), found((1, 0.9, dog), (0, 0.8, ring), (0, 0.7, dog))),
+        # Wrong: the best detection of the class is elsewhere, however good the second.
+        (true_image("b", [(0, cat)]), found((0, 0.9, dog), (0, 0.8, cat))),
+        # Nothing is found, and nothing of the class.
+        (true_image("c", [(0, cat)]), found()),
+        (true_image("d", [(0, cat)]), found((1, 0.9, cat))),
+        # On either of two. Boxes of 8 by 8 that are 8 by 4 apart overlap by a third.
+        (true_image("e", [(0, cat), (0, dog), (1, dog)]), found((0, 0.9, dog))),
+        (true_image("f", [(1, dog)]), found((1, 0.9, square(10, 16, 8)))),
+        # Half of the box is enough.
+        (true_image("g", [(1, square(0, 0, 8) & ~square(0, 4, 8))]), found((1, 0.9, cat))),
+    ]
+    scores = judge([image for image, _ in images], {image.id: of for image, of in images})["coco"]
+    cats, dogs = 100 * 2 / 5, 100 * 1 / 3
+    assert scores["per_class"]["cat"]["CorLoc"] == pytest.approx(cats, abs=1e-4)
+    assert scores["per_class"]["dog"]["CorLoc"] == pytest.approx(dogs, abs=1e-4)
+    assert scores["per_class"]["emu"]["CorLoc"] is None
+    assert scores["CorLoc"] == pytest.approx((cats + dogs) / 2, abs=1e-4)
+
+
+def test_counts_are_off_by_what_is_found_too_much_or_too_little(judge):
+    cat, dog = square(0, 0, 4), square(10, 20, 4)
+    truth = [
+        true_image("a", [(0, cat), (0, square(0, 8, 4)), (1, dog)]),
+        true_image("b", [(0, cat)]),
+        true_image("c", []),
+    ]
+    detections = {
+        "a": found((0, 0.9, dog), (0, 0.49, cat)),  # a cat and a dog too few
+        "b": found((0, 0.9, cat), (0, 0.8, cat), (1, 0.7, dog)),  # one of each too many
+        "c": found((1, 0.9, dog)),  # not judged
+    }
+    scores = judge(truth, detections)
+    of_classes = {name: of["count_error"] for name, of in scores["wise"]["per_class"].items()}
+    assert of_classes == {"cat": 1, "dog": 1, "emu": 0}
+    assert scores["wise"]["count_error"] == 2
+    # A cat missed and a dog too many are as many animals as there are.
+    detections["a"] = found((0, 0.9, cat), (1, 0.9, dog), (1, 0.8, dog))
+    assert judge(truth[:1], detections)["wise"]["count_error"] == 0
+
+
+def test_without_a_cut_of_scores_nothing_is_counted(judge):
+    image = true_image("a", [(0, square(0, 0, 4))])
+    detections = {"a": found((0, 0.9, square(0, 0, 4)))}
+    for scores in (
+        judge([image], detections)["coco"],
+        judge([image], detections, min_score=0)["wise"],
+    ):
+        assert scores["count_error"] is None
+        assert {of["count_error"] for of in scores["per_class"].values()} == {None}
 
 
 def test_protocol_wise_cuts_scores_and_coco_does_not(judge):
@@ -217,13 +284,18 @@ def test_detections_beyond_the_limit_are_not_judged(judge):
 def test_no_detection_is_zero_and_no_truth_is_unknown(judge):
     scores = judge([true_image("a", [(0, square(0, 0, 4))])], {"a": found()})["coco"]
     assert (scores["mAP25"], scores["ABO"]) == (0, 0)
+    assert scores["CorLoc"] == 0
     assert scores["per_class"]["dog"]["AP25"] is None
 
 
 def test_without_truth_all_is_unknown(judge):
     for scores in judge([], {"a": found((0, 0.9, square(0, 0, 4)))}).values():
         assert (scores["images"], scores["instances"]) == (0, 0)
-        assert [scores[name] for name in ("mAP25", "mAP50", "mAP75", "ABO")] == [None] * 4
+        numbers = {
+            name: scores[name] for name in set(scores) - {"images", "instances", "per_class"}
+        }
+        assert len(numbers) == 9
+        assert set(numbers.values()) == {None}
 
 
 def test_an_image_that_predictions_lack_is_named(judge):
@@ -235,9 +307,7 @@ def test_other_classes_are_refused(tmp_path):
     with InstanceWriter(tmp_path / "store", "predictions", ("cat",), {}) as writer:
         writer.add("a", HEIGHT, WIDTH, found())
     with pytest.raises(InputError, match="different classes"):
-        evaluation.evaluate(
-            Method(Truth(classes=CLASSES, images=()), InstanceStore(tmp_path / "store")), PARAMETERS
-        )
+        scores_of(Method(Truth(classes=CLASSES, images=()), InstanceStore(tmp_path / "store")))
 
 
 @pytest.mark.parametrize("thresholds", [[], [0.5, 0.25], [0.5, 0.5], [0.0], [1.0], [0.501]])
@@ -278,9 +348,11 @@ def test_pseudo_masks_are_not_cut_by_score(tmp_path):
     write_pseudo_masks(tmp_path / "proposals", tmp_path / "draws")
     pseudo = PseudoMasks(DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals"))
     truth = Truth(classes=CLASSES, images=(true_image("a", [(0, SHAPES[1])]),))
-    scores = evaluation.evaluate(Method(truth, pseudo, confidences=False), PARAMETERS)
+    scores = scores_of(Method(truth, pseudo, confidences=False))
     assert (scores["wise"]["mAP50"], scores["wise"]["ABO"]) == (100, 100)
-    scores = evaluation.evaluate(Method(truth, pseudo), PARAMETERS)
+    # A cat and two dogs were drawn, with confidence or without.
+    assert scores["coco"]["count_error"] == scores["wise"]["count_error"] == 2
+    scores = scores_of(Method(truth, pseudo))
     assert scores["wise"]["mAP50"] == 0
 
 
@@ -301,9 +373,9 @@ def shelf(tmp_path, monkeypatch):
     peaks = Peaks(np.array([1, 1, 1, 0], np.int16), y, x, np.ones(4), np.ones((4, 2, 2)) / 4)
     with PeakWriter(data / "peaks/train", CLASSES, {}) as writer:
         writer.add("a", HEIGHT, WIDTH, peaks)
-    for name in ("predictions", "refinement"):
+    for name in ("retrieval", "predictions", "refinement", "mask_rcnn_gt"):
         for split in ("train", "val"):
-            with InstanceWriter(data / name / split, name, CLASSES, {}) as writer:
+            with InstanceWriter(data / name / split, name, CLASSES, {"enabled": False}) as writer:
                 writer.add("a", HEIGHT, WIDTH, found((0, 0.75, SHAPES[0])))
     return data
 
@@ -313,7 +385,8 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     place = shelf / "evaluation"
     files = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     metrics = json.loads(files[place / "metrics.json"])
-    methods = ["pseudo_masks", "wise", "wise+refine", "wise/train", "wise+refine/train"]
+    of_val = ["prm", "wise", "wise+refine"]
+    methods = ["pseudo_masks", *of_val, *(f"{name}/train" for name in of_val)]
     assert list(metrics) == [*methods, "proposals", "peaks"]
     assert metrics["wise"]["wise"]["mAP50"] == 100
     assert metrics["pseudo_masks"]["coco"]["images"] == 0
@@ -329,12 +402,23 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     assert segmentation == {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()}
 
     rows = files[place / "per_class.csv"].decode().splitlines()
-    assert rows[0] == "method,protocol,class,AP25,AP50,AP75,ABO"
-    assert "wise,coco,cat,100.0,100.0,100.0,100.0" in rows
-    assert "wise,coco,dog,,,," in rows
+    of_boxes = "box_AP25,box_AP50,box_AP75,CorLoc"
+    assert rows[0] == f"method,protocol,class,AP25,AP50,AP75,ABO,{of_boxes},count_error"
+    assert f"wise,wise,cat{8 * ',100.0'},0.0" in rows
+    assert f"wise,coco,cat{8 * ',100.0'}," in rows
+    assert f"wise,wise,dog{8 * ','},0.0" in rows
+    rows = files[place / "by_class.csv"].decode().splitlines()
+    assert rows == [
+        f"class,{','.join(methods)}",
+        "cat,,100.0,100.0,100.0,,,",
+        "dog,,,,,,,",
+        "emu,,,,,,,",
+    ]
     table = files[place / "table.md"].decode()
     assert "| wise | coco | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 |" in table
-    assert table.count("Proposals: boxes. Their supervision: nobody's masks\n") == 3
+    assert "| wise | coco | 100.0 | 100.0 | 100.0 | 100.0 | - |" in table
+    assert "| wise | wise | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 |" in table
+    assert table.count("Proposals: boxes. Their supervision: nobody's masks\n") == 4
     assert "| val | 1 | 1 | 100.0 | 100.0 | 100.0 |" in table
     assert metrics["proposals"]["val"]["by_size"]["small"]["AR@10"] == 100
     assert metrics["peaks"]["train"] | {"per_class": None} == dict.fromkeys(
@@ -342,10 +426,12 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     ) | {"images": 0, "instances": 0, "peaks": 0}
 
     lines = files[place / "by_count.csv"].decode().splitlines()
-    assert lines[0] == f"objects,{','.join(methods)}"
-    assert lines[1:3] == ["1,,100.00,100.00,,", "2,,,,,"]
+    assert lines[0] == f"objects,{','.join(methods)},mask_rcnn_gt,mask_rcnn_gt/train"
+    # Columns: pseudo masks; three methods on val, then on train; the upper bound on both.
+    one = "nan,100.00,100.00,100.00,nan,nan,nan,nan,nan"
+    assert lines[1:3] == [f"1,{one}", f"2{9 * ',nan'}"]
     # 6 x 6 of 20 x 30 pixels: a quarter of the side
-    assert files[place / "by_area.csv"].decode().splitlines()[3] == "25.0,,100.00,100.00,,"
+    assert files[place / "by_area.csv"].decode().splitlines()[3] == f"25.0,{one}"
 
     stage.main()
     assert files == {path: path.read_bytes() for path in files}

@@ -4,95 +4,79 @@ import os
 import resource
 import shutil
 import signal
-import time
 from functools import partial
 
 import psutil
 import pytest
-from test_resume_images import stage, start, stores, waiting
+from running import copy_without, run_here, script, shelf, start, wait_until
+from test_resume_images import waiting
 
 import stages
-from benchmarks.scaling import write_project
 from pipeline.errors import InputError
-
-IMAGES = 40
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A project in which `peaks` has run, undisturbed."""
-    folder = tmp_path_factory.mktemp("done")
-    write_project(folder, IMAGES)
-    stage(folder, "peaks")
-    return folder
 
 
 @pytest.fixture
-def project(done, tmp_path):
-    """The same project before it ran."""
-    folder = tmp_path / "project"
-    shutil.copytree(done, folder, ignore=shutil.ignore_patterns("peaks", ".scratch"))
-    return folder
+def project(undisturbed, tmp_path):
+    """A project before `peaks` runs."""
+    return copy_without(undisturbed, tmp_path / "project", "peaks")
 
 
-def end(process):
-    """What a stage that must fail said: one line, no traceback."""
-    _, err = process.communicate()
-    said = [line for line in err.splitlines() if line.startswith("peaks: ") and "/" in line]
-    assert process.returncode == 1, err
-    assert "Traceback" not in err
-    return said[-1] if said else err
+def last_line(process):
+    """What a stage that must fail said in the end: one line, no traceback."""
+    said, _ = process.communicate()
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
 
 
-def goes_on(project, done):
+def goes_on(project, undisturbed):
     """The next run leaves what an undisturbed one leaves."""
     assert not (project / "data" / "peaks").exists()
-    stage(project, "peaks")
-    assert stores(project) == stores(done)
+    run_here(project, "peaks")
+    assert shelf(project, "peaks") == shelf(undisturbed, "peaks")
 
 
-def test_a_full_disk(project, done):
+def test_a_full_disk(project, undisturbed):
     # No file may grow beyond this: as with a full disk, writing one ends with an error.
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-    said = end(start(project, "peaks", preexec_fn=limit))
-    assert "File too large; what was finished is kept: make room, run again" in said
-    goes_on(project, done)
+    said = last_line(start(project, *script("peaks"), preexec_fn=limit))
+    assert said.startswith("peaks: ")
+    assert said.endswith("File too large; what was finished is kept: make room, run again")
+    goes_on(project, undisturbed)
 
 
-def test_a_worker_that_is_killed_for_memory(project, done):
-    process = start(project, "peaks")
-    while waiting(project, "peaks") < 1:
-        time.sleep(0.01)
+def test_a_worker_that_is_killed_for_memory(project, undisturbed):
+    process = start(project, *script("peaks"))
+    wait_until(lambda: waiting(project, "peaks"), process)
     # The workers are children of the server that forks them.
     inner = psutil.Process(process.pid).children(recursive=True)
     inner[-1].send_signal(signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode == 1, err
-    assert "peaks: a worker process was killed, most likely for want of memory" in err
-    assert "WISE_WORKERS=1" in err
+    said = last_line(process)
+    assert said.startswith("peaks: a worker process was killed, most likely for want of memory")
+    assert said.endswith("WISE_WORKERS=1")
     assert waiting(project, "peaks")
-    goes_on(project, done)
+    goes_on(project, undisturbed)
 
 
-def test_a_corrupt_image_in_the_middle(project, done):
+def test_a_corrupt_image_in_the_middle(project, undisturbed):
     broken = project / "photographs" / "20.jpg"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    said = end(start(project, "peaks"))
-    assert "photographs/20.jpg: broken image" in said
+    with pytest.raises(InputError, match=r"^photographs/20\.jpg: broken image"):
+        run_here(project, "peaks")
     assert waiting(project, "peaks") == 20
     broken.write_bytes(whole)
-    goes_on(project, done)
+    goes_on(project, undisturbed)
 
 
-def test_two_runs_at_once(project, done):
-    first = start(project, "peaks")
-    while not list(project.glob(".scratch/peaks/*.lock")):
-        time.sleep(0.01)
-    said = end(start(project, "peaks"))
-    assert "another run of this stage is at work in .scratch/peaks/" in said
-    assert first.wait() == 0
-    assert stores(project) == stores(done)
+def test_two_runs_at_once(project, undisturbed):
+    first = start(project, *script("peaks"))
+    wait_until(lambda: list(project.glob(".scratch/peaks/*.lock")), first)
+    with pytest.raises(InputError, match=r"another run of this stage is at work in \.scratch/"):
+        run_here(project, "peaks")
+    said, _ = first.communicate()
+    assert first.returncode == 0, said
+    assert shelf(project, "peaks") == shelf(undisturbed, "peaks")
 
 
 def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):

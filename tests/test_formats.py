@@ -38,6 +38,11 @@ def prediction(tmp_path):
     return Prediction(tmp_path / "one.jpg", "one", pixels, instances)
 
 
+def found(shapes):
+    count = len(shapes)
+    return Instances(masks.encode(shapes), np.zeros(count, np.int16), np.ones(count, np.float32))
+
+
 def filled(outlines):
     """Draw polygons anew with another library, four times as large to hit pixel centres."""
     image = Image.new("1", (4 * WIDTH, 4 * HEIGHT))
@@ -73,10 +78,23 @@ def test_a_single_pixel_has_an_outline_and_a_hole_is_filled():
 
 def test_yolo_lines_are_in_parts_of_one(prediction):
     lines = [line.split() for line in yolo_lines(prediction.instances, HEIGHT, WIDTH)]
-    assert [int(line[0]) for line in lines] == [1, 0, 0]
+    assert [int(line[0]) for line in lines] == [1, 0]
     outlines = [np.array(line[1:], float).reshape(-1, 2) * [WIDTH, HEIGHT] for line in lines]
     assert jaccard(filled(outlines[:1]), shapes()[0]) > 0.99
-    assert jaccard(filled(outlines[1:]), shapes()[1]) > 0.99
+    # In two parts, that a line without width links: what it crosses is drawn too.
+    assert jaccard(filled(outlines[1:]), shapes()[1]) > 0.95
+
+
+def test_yolo_lines_leave_specks_out():
+    mask = shapes()[:1].copy()
+    whole = yolo_lines(found(mask), HEIGHT, WIDTH)
+    mask[0, 39, 59] = True
+    assert yolo_lines(found(mask), HEIGHT, WIDTH) == whole
+    mask[0, 33:, 53:] = True
+    assert yolo_lines(found(mask), HEIGHT, WIDTH) != whole
+    mask[:] = False
+    mask[0, ::2, ::2] = True  # nothing but specks
+    assert len(yolo_lines(found(mask), HEIGHT, WIDTH)) == 1
 
 
 def test_the_better_instance_is_seen_in_label_maps(prediction):

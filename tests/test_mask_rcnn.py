@@ -10,7 +10,13 @@ from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.errors import InputError
-from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, mask_rcnn_loss, target
+from pipeline.mask_rcnn import (
+    MaskedPhotographs,
+    MaskRcnnParameters,
+    PseudoMasks,
+    mask_rcnn_loss,
+    target,
+)
 from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
 from pipeline.training import Places, Visit, fit
 
@@ -99,7 +105,8 @@ def world(tmp_path):
 
 
 def samples_of(world, settings):
-    return PseudoMasks(world.split, *world.stores, settings)
+    pseudo_masks = PseudoMasks(world.split, *world.stores, settings.schedule.epochs)
+    return MaskedPhotographs(world.split, pseudo_masks, settings)
 
 
 def test_a_visit_shows_its_own_draws(world):

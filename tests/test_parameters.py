@@ -1,7 +1,7 @@
 """What a parameter model refuses, and what it says."""
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.errors import InputError
 from pipeline.parameters import Parameters
@@ -48,3 +48,27 @@ def test_what_is_wrong_is_named(changes, message):
 def test_no_section_at_all():
     with pytest.raises(InputError, match="stage: a mapping of settings is needed, not None"):
         Outer.parse(None, "stage")
+
+
+class Pair(Parameters):
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _ascending(self):
+        if self.low > self.high:
+            raise ValueError("Low is above high")
+        return self
+
+
+class Holder(Parameters):
+    pair: Pair
+
+
+def test_what_is_wrong_with_a_section_does_not_repeat_it():
+    with pytest.raises(InputError) as refusal:
+        Holder.parse({"pair": {"low": 2, "high": 1}}, "stage")
+    assert str(refusal.value) == "stage.pair: low is above high"
+    with pytest.raises(InputError) as refusal:
+        Pair.parse({"low": 2, "high": 1}, "stage")
+    assert str(refusal.value) == "stage: low is above high"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import MASK_RCNN as DESCRIPTION
 
+from benchmarks.tiny import MASK_RCNN as DESCRIPTION
 from pipeline import masks, runtime
 from pipeline.artifacts.instances import InstanceStore, InstanceWriter
 from pipeline.artifacts.weights import write_weights

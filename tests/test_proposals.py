@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import SHARPMASK as DESCRIPTION
 
+from benchmarks.tiny import SHARPMASK as DESCRIPTION
 from pipeline import masks
 from pipeline.artifacts.weights import write_weights
 from pipeline.errors import InputError

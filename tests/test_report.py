@@ -158,9 +158,10 @@ def shelve_evaluation(data):
         "proposals": {s: recall.proposal_quality(truth[s], proposals[s]) for s in truth},
         "peaks": {"train": recall.peak_quality(truth["train"], peaks, proposals["train"], draws)},
     }
-    metrics = {name: evaluation.evaluate(method, parameters) for name, method in methods.items()}
+    pairs = {name: evaluation.pairs_of(method, parameters) for name, method in methods.items()}
+    metrics = {name: evaluation.evaluate(pairs[name], parameters) for name in methods}
     files.write_json(data / "evaluation" / "metrics.json", metrics | quality)
-    overlaps = {name: breakdown.overlaps(method, parameters) for name, method in methods.items()}
+    overlaps = {name: breakdown.overlaps(pairs[name]["wise"].pairs) for name in methods}
     breakdown.write_by_area(data / "evaluation" / "by_area.csv", overlaps)
     breakdown.write_by_count(data / "evaluation" / "by_count.csv", overlaps)
 
@@ -415,6 +416,14 @@ def test_an_outline_is_the_mask_s(scale):
     small = np.asarray(Image.fromarray(mask).resize((width, height)))
     drawn = raster(outline(rle, scale), width, height)
     assert (small & drawn).sum() / (small | drawn).sum() > 0.93
+
+
+def test_a_method_that_was_not_run_is_no_line(tmp_path):
+    path = tmp_path / "by_area.csv"
+    path.write_text("side,wise,mask_rcnn_gt\n5.0,nan,nan\n15.0,4.50,nan\n")
+    plot = charts.read_plot(path)
+    assert plot.labels == ["5", "15"]
+    assert [(line.name, list(line.values)) for line in plot.known()] == [("wise", [None, 4.5])]
 
 
 def test_what_is_less_than_a_pixel_has_no_outline():

@@ -125,7 +125,7 @@ def test_what_is_no_time_between_checkpoints_is_named(monkeypatch, wanted):
 
 
 def test_a_loss_that_is_not_finite_ends_training(tmp_path):
-    with pytest.raises(InputError, match=r"test: the loss is no longer finite; lower"):
+    with pytest.raises(InputError, match="loss of test is no longer finite at step 1; lower"):
         train(tmp_path, Points(fatal=0))
 
 

@@ -1,13 +1,6 @@
 """A folder in which the three training stages run, in seconds, without the stages before them."""
 
-import importlib
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
-import torch
 import yaml
 from imports import ROOT
 from PIL import Image
@@ -21,7 +14,6 @@ from pipeline.datasets import scenes
 
 CLASSES = ("cat", "dog")
 SIDE = 96
-TRAINING_STAGES = ("prm", "sharpmask", "mask_rcnn")
 
 
 def parameters(epochs, batch):
@@ -75,51 +67,3 @@ def make(folder, epochs, batch):
             drawn.add(name, SIDE, SIDE, draws)
     split = Split(root=str(folder), classes=CLASSES, photographs=tuple(photographs))
     split.write(folder / "data" / "dataset" / "train.json")
-
-
-# Of a stage in one thread, with one loader, on the CPU.
-ENVIRONMENT = {"WISE_WORKERS": "1", "WISE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-
-
-def run_here(folder, stage, monkeypatch):
-    """Run a stage in this process: a start less to wait for."""
-    monkeypatch.chdir(folder)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        importlib.import_module(f"stages.{stage}").main()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def start(folder, *command, **environment):
-    """Start a stage in a session of its own, so that its workers can be killed with it."""
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": "", **environment},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def script(stage):
-    """The command of dvc.yaml."""
-    return sys.executable, "-m", f"stages.{stage}"
-
-
-def torchrun(stage, processes):
-    """The same stage by several processes."""
-    launcher = ("--standalone", f"--nproc-per-node={processes}")
-    return sys.executable, "-m", "torch.distributed.run", *launcher, "-m", f"stages.{stage}"
-
-
-def shelved(folder, stage):
-    """Bytes of all that a stage has left."""
-    place = folder / "data" / stage
-    files = sorted(path for path in place.rglob("*") if path.is_file())
-    return {str(Path(path).relative_to(place)): path.read_bytes() for path in files}

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Read the whole dataset once; say what is wrong or weak, and how long a run will take.
+    """Read the whole dataset once; say what is wrong or weak.
 
+    If nothing is wrong, also how long a run will take on this machine.
     Exit status 1 if anything is wrong, 0 if all is well or only weak.
 
     Example: wise check

@@ -1,34 +1,146 @@
-"""`wise export`: the trained detector for other runtimes."""
+"""`wise export`: the detector for other runtimes, the pseudo masks for other trainers."""
 
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
-from pipeline.export import write_onnx
+from pipeline.artifacts import files
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.card import Origin, model_card
+from pipeline.errors import InputError
+from pipeline.export import canvas_side, write_onnx, write_program
 from pipeline.networks.mask_rcnn import MaskRcnn
-from wise.project import root
+from pipeline.pseudo_masks import WRITERS, SampledMasks
+from pipeline.reporting.tables import read_metrics
+from wise import HELP
+from wise.project import read_split, root
+
+export = typer.Typer(**HELP, no_args_is_help=True, add_completion=False)
 
 
-def export(
-    out: Annotated[Path, typer.Option(help="The file to write, .onnx.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="A detector; else data/mask_rcnn/weights.safetensors.")
-    ] = None,
+class Layout(StrEnum):
+    """Of a data set of pseudo masks."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+
+
+@export.callback()
+def about() -> None:
+    """Take away the detector, or the pseudo masks.
+
+    Example: wise export pseudo-masks --out pseudo
+    """
+
+
+@export.command()
+def detector(
+    out: Annotated[Path, typer.Option(help="The folder to write into.")],
     score: Annotated[
         float, typer.Option(min=0, max=0.999, help="Least confidence of an instance.")
     ] = 0.05,
     detections: Annotated[int, typer.Option(min=1, help="Most instances of an image.")] = 100,
 ) -> None:
-    """Write the trained detector as ONNX, for images of any size at the detector's scale.
+    """Write the trained detector, with its model card.
 
-    Example: wise export --out detector.onnx
+    As weights; as ONNX, for images of any size; as a program of torch.export.
+
+    Example: wise export detector --out detector
     """
-    detector = weights or root() / "data" / "mask_rcnn" / "weights.safetensors"
-    network = MaskRcnn.load(detector, score, detections)
-    write_onnx(network, out)
+    project = root()
+    weights = project / "data" / "mask_rcnn" / "weights.safetensors"
+    network = MaskRcnn.load(weights, score, detections)
+    card = model_card(_origin(project, network.description.classes))
+    write_onnx(network, out / "detector.onnx")
+    write_program(network, out / "detector.pt2")
+    shutil.copyfile(weights, out / weights.name)
+    files.write_bytes(out / "MODEL_CARD.md", card.encode())
     architecture = network.description.architecture
+    side = canvas_side(architecture)
     typer.echo(
-        f"{out}: {', '.join(network.description.classes)}; give it images whose short side is "
-        f"{architecture.min_side} or whose long side is {architecture.max_side} pixels"
+        f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; images are to have a "
+        f"short side of {architecture.min_side} or a long side of {architecture.max_side} pixels, "
+        f"for detector.pt2 at the upper left of {side} x {side}"
     )
+
+
+@export.command()
+def pseudo_masks(
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            "--format",
+            help="coco: data/ and labels.json, for detectron2, mmdetection, torchvision, FiftyOne. "
+            "yolo: images/, labels/ and data.yaml, for Ultralytics.",
+        ),
+    ] = Layout.COCO,
+) -> None:
+    """Write the pseudo masks of the training photographs, for another trainer.
+
+    Example: wise export pseudo-masks --out pseudo --format yolo
+    """
+    project = root()
+    proposals = ProposalStore(project / "data" / "proposals" / "train")
+    masks = SampledMasks(
+        project / "data" / "sampler" / "pseudo_masks.json",
+        read_split("train"),
+        proposals.attributes["supervision"],
+    )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: not empty; what an earlier export left would be trained on")
+    WRITERS[layout](masks, out)
+    typer.echo(
+        f"{out}: {len(masks)} pseudo masks on {len(masks.images)} photographs; "
+        f"{masks.left_out} with tags but without a pseudo mask left out"
+    )
+
+
+def _origin(project: Path, classes: tuple[str, ...]) -> Origin:
+    """Collect what the project on the disk says about its detector."""
+    metrics = project / "data" / "evaluation" / "metrics.json"
+    return Origin(
+        classes=classes,
+        images={name: len(read_split(name).photographs) for name in ("train", "val")},
+        proposals=ProposalStore(project / "data" / "proposals" / "train").attributes,
+        parameters=yaml.safe_load((project / "params.yaml").read_text()),
+        metrics=read_metrics(metrics) if metrics.is_file() else None,
+        commit=_commit(project),
+        state=_state(project),
+    )
+
+
+def _commit(project: Path) -> str:
+    revision = _ask(project, "git", "rev-parse", "HEAD")
+    changes = _ask(project, "git", "status", "--porcelain")
+    if revision is None or changes is None:
+        return "none"
+    return f"{revision}, with uncommitted changes" if changes else revision
+
+
+def _state(project: Path) -> str:
+    """Whether parameters, weights and metrics belong to each other, by what DVC recorded."""
+    status = _ask(project, sys.executable, "-m", "dvc", "status", "--json")
+    if status is None:
+        return "not known"
+    changed = json.loads(status)
+    if not changed:
+        return "everything is up to date"
+    return f"{', '.join(changed)} not up to date: not all on this card may be of this detector"
+
+
+def _ask(project: Path, *command: str) -> str | None:
+    """What a command prints, or None where it fails."""
+    with contextlib.suppress(FileNotFoundError):
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return None

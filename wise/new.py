@@ -43,7 +43,9 @@ def new(
         ),
     ] = None,
 ) -> None:
-    """Make a working copy of the pipeline for your photographs, which stay where they are.
+    """Make a working copy of the pipeline for your photographs.
+
+    They stay where they are.
 
     Example: wise new cats --images ~/photographs --tags ~/photographs/tags.csv
     """
@@ -62,7 +64,7 @@ def new(
     _put_under_control(directory)
     typer.echo(
         f"{directory}: ready; what was chosen for your photographs: presets/{PRESET}.yaml\n"
-        f"next: cd {directory} && wise check && dvc repro evaluation"
+        f"next: cd {directory} && wise check && dvc repro report"
     )
 
 

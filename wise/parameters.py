@@ -18,7 +18,9 @@ are those of `presets/scenes.yaml`; `dvc exp run -S stage.key=value` changes one
 
 
 def parameters() -> None:
-    """Print all parameters with default, range and effect, in Markdown.
+    """Print all parameters with default, range and effect.
+
+    In Markdown, as docs/parameters.md has them.
 
     Example: wise parameters > docs/parameters.md
     """

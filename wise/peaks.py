@@ -27,7 +27,9 @@ def peaks(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Describe stores of peaks or, of one image, draw its peaks and their response maps.
+    """Describe stores of peaks, or draw those of one image.
+
+    Drawn are the peaks, and the response map of each.
 
     Example: wise peaks data/peaks/train 2007_000032
     """

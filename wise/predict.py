@@ -41,6 +41,7 @@ def predict(
         list[Format] | None,
         typer.Option(
             "--format",
+            metavar="FORMAT",
             help="overlay: pictures. coco: annotations.json and results.json. labels: PNG label "
             "maps of classes and of instances. yolo: segmentation text. Repeat it for several.",
         ),
@@ -49,25 +50,25 @@ def predict(
         float, typer.Option(min=0, max=0.999, help="Least confidence of an instance.")
     ] = 0.5,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Replace masks by the most similar proposals.")
+        bool, typer.Option(help="Whether masks are replaced by the most similar proposals.")
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="A detector; else data/mask_rcnn/weights.safetensors.")
+        Path | None, typer.Option(help="A detector's file; else the project's own.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Find the instances of new photographs with the trained detector.
 
-    A photograph that cannot be read is named on stderr; the others go on; the exit status is
-    then 1.
+    A photograph that cannot be read is named on stderr; the others go on;
+    the exit status is then 1.
 
-    Example: wise predict holiday/ 'more/*.jpg' --out found --format overlay --format yolo --refine
+    Example: wise predict holiday/ 'more/*.jpg' --out found --format yolo
     """
+    paths = photographs(photos)
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
     detector = weights or root() / "data" / "mask_rcnn" / "weights.safetensors"
     classes = read_description(detector, MaskRcnnDescription).classes
     finder = make_finder(detector, score, refine)
-    paths = photographs(photos)
     instances, unreadable = write_all(finder, paths, classes, wanted, out)
     read = len(paths) - len(unreadable)
     if as_json:
@@ -87,6 +88,7 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
         predictor = Predictor(
             detector, PredictionsParameters(score_threshold=score, detections=detections)
         )
+        runtime.device()  # now, and not for every photograph, it is said what is missing
         if not refined:
             return Finder(predictor)
         minimum = read_parameters(RefinementParameters, "refinement").minimum_objectness
@@ -94,7 +96,7 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
-        supervision(parameters)  # now, and not for every photograph, it is said what is missing
+        supervision(parameters)  # likewise
         return Finder(predictor, proposer_of(parameters), minimum)
 
 

@@ -28,11 +28,14 @@ def predictions(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Describe stores of predictions, refined or not or, of one image, draw its instances.
+    """Describe stores of instances, or draw those of one image.
+
+    Instances are predictions, refined or not, those of the upper bound, and what is retrieved.
 
     Example: wise predictions data/refinement/val 2007_000042 --score 0.3
     """
-    stores = open_stores(store, InstanceStore, "predictions", "refinement")
+    stages = ("predictions", "refinement", "retrieval", "mask_rcnn_gt")
+    stores = open_stores(store, InstanceStore, *stages)
     if image is None:
         show_contents({name: contents.of_instances(s) for name, s in stores.items()}, as_json)
         return

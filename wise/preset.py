@@ -15,7 +15,9 @@ DEFAULT = "scenes"
 def preset(
     name: Annotated[str, typer.Argument(help="A file of presets/, without .yaml.")],
 ) -> None:
-    """Write a preset into params.yaml: the embedded default and what the preset changes.
+    """Write a preset into params.yaml.
+
+    That is the embedded default, and what the preset changes.
 
     Example: wise preset voc2012-animals
     """

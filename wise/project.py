@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.artifacts.split import Split
 from pipeline.errors import InputError
 
 
@@ -18,3 +19,10 @@ def root() -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
             return folder
     raise InputError(f"{here}: in no project; go to a folder that holds dvc.yaml and stages/")
+
+
+def read_split(name: str) -> Split:
+    """Read the project's split `train` or `val`, its photographs' root as seen from anywhere."""
+    project = root()
+    split = Split.read(project / "data" / "dataset" / f"{name}.json")
+    return split.model_copy(update={"root": str(project / split.root)})

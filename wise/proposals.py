@@ -40,9 +40,11 @@ def proposals(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Describe stores of proposals or, of one image, draw the best, or what its peaks draw.
+    """Describe stores of proposals, or draw those of one image.
 
-    Example: wise proposals data/proposals/train 2007_000032 --peaks --temperature 0.5
+    Drawn are the best ones or, with --peaks, what each peak would draw.
+
+    Example: wise proposals data/proposals/train 2007_000032 --peaks
     """
     stores = open_stores(store, ProposalStore, "proposals")
     if image is None:

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artifacts.ragged import RaggedStore
-from pipeline.artifacts.split import Split
 from pipeline.drawing import Pixels, save_png
 from pipeline.errors import InputError
-from wise.project import root
+from wise.project import read_split, root
 
 Store = TypeVar("Store", bound=RaggedStore)
 
@@ -75,15 +74,13 @@ def photograph(store: RaggedStore, image_id: str) -> Pixels:
     InputError
         If no split does, or it is of another size than it was.
     """
-    project = root()
     # An id may stand for one photograph in train and for another in val.
     names = sorted(("train", "val"), key=lambda name: name != store.path.name)
     for name in names:
-        split = Split.read(project / "data" / "dataset" / f"{name}.json")
+        split = read_split(name)
         for candidate in split.photographs:
             if candidate.id == image_id:
-                rooted = split.model_copy(update={"root": str(project / split.root)})
-                return _checked(rooted.image(candidate), store, image_id)
+                return _checked(split.image(candidate), store, image_id)
     raise InputError(f"data/dataset knows no photograph {image_id}: is it of another project?")
 
 

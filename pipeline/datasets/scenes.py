@@ -435,7 +435,7 @@ def _arrange(
     labels = np.zeros(frame, dtype=np.uint8)
     for name in names:
         parts, look = OUTLINES[name](rng), LOOKS.get(name) or _any_look(rng)
-        size = max(frame) * rng.uniform(0.2, 0.8 - 0.05 * len(names))
+        size = max(frame) * rng.uniform(0.3, 0.95 - 0.07 * len(names))
         for _ in range(8):
             sprite = _cut_out(rng, parts, size, look.tilt, frame)
             trial = labels.copy()

@@ -21,6 +21,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 from torchvision.transforms.v2.functional import resize
 
 from pipeline.artifacts.weights import load_weights, read_description
@@ -117,7 +118,7 @@ class MaskRcnn(nn.Module):
         targets : for every image its m objects, which may be none: `boxes`, float32 (m, 4),
             x1 y1 x2 y2 in pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
         """
-        features = self._features(images)
+        features = self.features(images)
         with _full_precision(images):
             padded = ImageList(images, list(sizes))
             regions, of_regions = self.rpn(padded, features, list(targets))
@@ -133,14 +134,15 @@ class MaskRcnn(nn.Module):
         `labels`, int64 (m,), from 1; `scores`, float32 (m,); `masks`, float32 (m, 1, 28, 28),
         probabilities over the box.
         """
-        features = self._features(images)
+        features = self.features(images)
         with _full_precision(images):
             regions, _ = self.rpn(ImageList(images, list(sizes)), features)
             detections: list[dict[str, Tensor]]
             detections, _ = self.heads(features, regions, list(sizes))
         return detections
 
-    def _features(self, images: Tensor) -> dict[str, Tensor]:
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Make the pyramid of images (n, 3, h, w): its levels, float32, the finest first."""
         maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
         return {name: level.float() for name, level in self.pyramid(maps).items()}
 
@@ -218,5 +220,11 @@ def _heads(
 
 
 def _pool(cells: int) -> nn.Module:
-    pool: nn.Module = MultiScaleRoIAlign(list("0123"), output_size=cells, sampling_ratio=2)
-    return pool
+    pool = MultiScaleRoIAlign(list("0123"), output_size=cells, sampling_ratio=2)
+    # Left to itself it infers both from the first image it meets, unpadded, and keeps them: from a
+    # narrow one they are wrong, and results would depend on the order of the images.
+    pool.scales = [1 / stride for stride in STRIDES]
+    finest, coarsest = (int(math.log2(stride)) for stride in (STRIDES[0], STRIDES[-1]))
+    pool.map_levels = initLevelMapper(finest, coarsest)
+    module: nn.Module = pool
+    return module

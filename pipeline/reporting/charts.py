@@ -50,6 +50,10 @@ class Plot:
     labels: Sequence[str]
     series: Sequence[Series]
 
+    def known(self) -> list[Series]:
+        """The series that have any value."""
+        return [line for line in self.series if set(line.values) != {None}]
+
 
 def line_chart(title: str, x_name: str, x_labels: Sequence[str], series: Sequence[Series]) -> Chart:
     """Lay out lines of values of at least 0 over evenly spaced labels."""
@@ -112,7 +116,7 @@ def read_plot(path: Path) -> Plot:
     try:
         with path.open(newline="") as file:
             (_, *names), *rows = csv.reader(file, delimiter=delimiter)
-        columns = [[float(value) if value else None for value in row[1:]] for row in rows]
+        columns = [[_number(value) for value in row[1:]] for row in rows]
         labels = [f"{float(row[0]):g}" for row in rows]
         series = [Series(n, v) for n, v in zip(names, zip(*columns, strict=True), strict=True)]
     except FileNotFoundError:
@@ -120,6 +124,10 @@ def read_plot(path: Path) -> Plot:
     except ValueError as error:
         raise InputError(f"{path}: not a table of numbers ({error})") from None
     return Plot(labels, series)
+
+
+def _number(text: str) -> float | None:
+    return None if text in ("", "nan") else float(text)
 
 
 def _path(x: Sequence[float], values: Sequence[float | None], highest: float) -> str:

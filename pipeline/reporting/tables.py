@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.tables import cell, of_boxes_and_counts, of_masks
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,25 @@ def is_judged(metrics: Mapping[str, Any]) -> bool:
     return any(entry["wise"]["instances"] for entry in methods(metrics).values())
 
 
-def of_methods(metrics: Mapping[str, Any]) -> Table:
-    """The means over classes: a row a method, the protocols side by side."""
+def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
+    """Of masks, then of boxes and counts: a row a method, the protocols side by side."""
     judged = methods(metrics)
     protocols = list(judged["wise"])
-    means = [key for key, value in judged["wise"]["wise"].items() if not isinstance(value, dict)]
-    rows = {
-        name: [cell(entry[protocol][mean]) for protocol in protocols for mean in means]
-        for name, entry in judged.items()
-    }
-    return Table("Means over classes", "method", protocols, means, rows)
+    summary = judged["wise"]["wise"]
+    columns = {"Masks": of_masks(summary), "Boxes and counts": of_boxes_and_counts(summary)}
+    return [
+        Table(
+            title,
+            "method",
+            protocols,
+            names,
+            {
+                method: [cell(name, entry[p][name]) for p in protocols for name in names]
+                for method, entry in judged.items()
+            },
+        )
+        for title, names in columns.items()
+    ]
 
 
 def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
@@ -73,7 +83,7 @@ def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
             list(judged),
             {
                 name: [
-                    cell(entry[protocol]["per_class"][name][number])
+                    cell(number, entry[protocol]["per_class"][name][number])
                     for protocol in judged["wise"]
                     for entry in judged.values()
                 ]
@@ -87,12 +97,5 @@ def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
 def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows of named values, all of the same names, the first of which names the row."""
     corner, *columns = rows[0]
-    cells = {row[corner]: [cell(row[column]) for column in columns] for row in rows}
+    cells = {row[corner]: [cell(column, row[column]) for column in columns] for row in rows}
     return Table(f"Quality of the {corner} a split", corner, [], columns, cells)
-
-
-def cell(value: float | None) -> str:
-    """A number as it stands in a table."""
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if isinstance(value, float) else f"{value:,}"

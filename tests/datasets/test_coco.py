@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -141,6 +142,39 @@ def test_a_compressed_code_comes_through_as_it_is(mask):
     code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     segmentation = {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()}
     assert segmentation_rle(segmentation, HEIGHT, WIDTH, "here") == code
+
+
+def runs_in(code: str) -> list[int]:
+    """The runs of a code as COCO's C source reads it, character by character."""
+    runs, value, shift = [], 0, 0
+    for digit in (ord(character) - 48 for character in code):
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, shift = 0, 0
+    return runs
+
+
+ANY = st.text("".join(map(chr, range(48, 112))), min_size=1)
+BEGINNING = st.integers(1, len(WHOLE)).map(lambda length: WHOLE[:length])
+
+
+@given(ANY | BEGINNING)
+@settings(max_examples=300, deadline=None)
+def test_a_code_that_does_not_fill_the_image_is_refused(code):
+    runs = runs_in(code)
+    breaks_off = ord(code[-1]) - 48 >= 32
+    is_whole = not breaks_off and sum(runs) == HEIGHT * WIDTH and min(runs) >= 0
+    segmentation = {"size": [HEIGHT, WIDTH], "counts": code}
+    if is_whole:
+        assert segmentation_rle(segmentation, HEIGHT, WIDTH, "here")
+        return
+    with pytest.raises(InputError, match="here: no mask can be read"):
+        segmentation_rle(segmentation, HEIGHT, WIDTH, "here")
 
 
 def test_what_is_missing_is_named(write, tmp_path):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from tiny import ARCHITECTURE
-from tiny import MASK_RCNN as DESCRIPTION
 
+from benchmarks.tiny import ARCHITECTURE
+from benchmarks.tiny import MASK_RCNN as DESCRIPTION
 from pipeline import runtime
 from pipeline.artifacts.weights import write_weights
 from pipeline.networks.mask_rcnn import (
@@ -58,6 +58,21 @@ def test_rebuilt_from_its_file(tmp_path):
         assert 0 < len(one["scores"]) <= 7
         assert all(torch.equal(one[name], two[name]) for name in one)
     assert found[1]["boxes"][:, 2].max() <= 80
+
+
+def test_what_is_found_does_not_depend_on_the_images_before():
+    """torchvision's RoIAlign would take its scales from the first image: 33 / 64 of this one."""
+    narrow, other = torch.rand(1, 3, 64, 128), torch.rand(1, 3, 64, 96)
+    found = []
+    for first in (narrow, other):
+        runtime.seed_everything(0)
+        network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=7).eval()
+        with torch.inference_mode():
+            network(first, [(33, first.shape[3])])
+            found += network(other, [(64, 96)])
+    after_narrow, after_other = found
+    assert len(after_other["scores"]) > 0
+    assert all(torch.equal(after_narrow[name], after_other[name]) for name in after_other)
 
 
 def test_boxes_keep_their_precision_under_autocast():

@@ -3,8 +3,8 @@ from functools import partial
 
 import pytest
 import torch
-from tiny import SHARPMASK as DESCRIPTION
 
+from benchmarks.tiny import SHARPMASK as DESCRIPTION
 from pipeline.artifacts.weights import load_weights, read_description, write_weights
 from pipeline.errors import InputError
 from pipeline.networks.sharpmask import (

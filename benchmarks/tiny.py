@@ -1,0 +1,101 @@
+"""A project whose per-image stages run in seconds: noise, and networks as small as they come.
+
+Stages cost here what they cost beside their networks. Tests run on it, too.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from benchmarks.table import ROOT
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.weights import write_weights
+from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, MaskRcnnDescription
+from pipeline.networks.prm import Prm, PrmDescription
+from pipeline.networks.sharpmask import Description, SharpMask
+
+STAGES = ("peaks", "proposals", "retrieval", "sampler", "predictions", "refinement")
+HEIGHT, WIDTH, FILES = 72, 96, 100
+BACKBONE, CLASSES = "tf_efficientnet_lite0", ("cat", "dog")
+PRM = PrmDescription(backbone=BACKBONE, classes=CLASSES, side=64, upsample=8)
+ARCHITECTURE = Architecture(
+    backbone=BACKBONE,
+    min_side=64,
+    max_side=128,
+    anchor=8.0,
+    channels=8,
+    mask_layers=1,
+    box_features=16,
+    proposals=20,
+    rois=8,
+)
+MASK_RCNN = MaskRcnnDescription(classes=CLASSES, architecture=ARCHITECTURE)
+SHARPMASK = Description(
+    backbone=BACKBONE,
+    features=8,
+    code=16,
+    score=8,
+    lateral=4,
+    refinement=8,
+    trained_on="3 instance masks on 2 images of a test",
+)
+
+
+def write_project(folder: Path, images: int) -> None:
+    """Write a project in which the per-image stages can run: nine in ten images are of train.
+
+    Photographs are `FILES` at most, each indexed many times.
+    """
+    for part in ("pipeline", "stages"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(_parameters(), sort_keys=False))
+    photographs = _photographs(folder / "photographs", images)
+    train = images * 9 // 10
+    for name, of_split in (("train", photographs[:train]), ("val", photographs[train:])):
+        split = Split(root="photographs", classes=CLASSES, photographs=tuple(of_split))
+        split.write(folder / "data" / "dataset" / f"{name}.json")
+    _write_networks(folder / "data")
+
+
+def _parameters() -> dict[str, Any]:
+    parameters: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
+    parameters["proposals"]["count"] = 20
+    parameters["proposals"]["sharpmask"] |= {"smallest_scale": -0.5, "largest_scale": 0.0}
+    parameters["sampler"]["visits"] = 2
+    parameters["predictions"] |= {"score_threshold": 0.0, "detections": 10}
+    return parameters
+
+
+def _photographs(folder: Path, count: int) -> list[Photograph]:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(min(count, FILES)):
+        noise = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
+        noise.resize((WIDTH, HEIGHT)).save(folder / f"{number}.jpg")
+    return [
+        Photograph(
+            id=f"{number:06d}",
+            file=f"{number % FILES}.jpg",
+            height=HEIGHT,
+            width=WIDTH,
+            sha256="",
+            tags=(CLASSES[number % len(CLASSES)],),
+        )
+        for number in range(count)
+    ]
+
+
+def _write_networks(shelf: Path) -> None:
+    torch.manual_seed(0)
+    for stage, network, description in (
+        ("prm", Prm(PRM, "none"), PRM),
+        ("sharpmask", SharpMask(SHARPMASK, "none"), SHARPMASK),
+        ("mask_rcnn", MaskRcnn(MASK_RCNN, "none"), MASK_RCNN),
+    ):
+        write_weights(shelf / stage / "weights.safetensors", network, description)

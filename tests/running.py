@@ -1,0 +1,82 @@
+"""How tests run stages: by the commands that users type, or in this process, without its start."""
+
+import hashlib
+import importlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TRAINING_STAGES = ("prm", "sharpmask", "mask_rcnn")
+IMAGES = 60  # of the project in which the per-image stages have run
+WORKERS = {"WISE_WORKERS": "2"}
+
+
+def run_here(folder, stage, **environment):
+    """Run a stage in this process, which has imported already what takes seconds to import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in {**WORKERS, **environment}.items():
+            patch.setenv(name, value)
+        importlib.import_module(f"stages.{stage}").main()
+
+
+def script(stage):
+    """The command of dvc.yaml."""
+    return sys.executable, "-m", f"stages.{stage}"
+
+
+def torchrun(stage, processes):
+    """The same stage by several processes."""
+    launcher = ("--standalone", f"--nproc-per-node={processes}")
+    return sys.executable, "-m", "torch.distributed.run", *launcher, "-m", f"stages.{stage}"
+
+
+def start(folder, *command, preexec_fn=None, **environment):
+    """Start a command in a session of its own, so that its workers can be killed with it."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **WORKERS, "PYTHONPATH": "", **environment},
+        start_new_session=True,
+        preexec_fn=preexec_fn,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until(condition, process):
+    """Wait for a condition that a process brings about, as long as it runs."""
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+
+
+def kill_soon(process):
+    """End a process and its workers, at a random moment of the next tenth of a second."""
+    time.sleep(random.uniform(0, 0.1))
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def shelf(folder, *stages):
+    """Digests of all files that stages have left."""
+    files = [path for stage in stages for path in sorted((folder / "data" / stage).rglob("*"))]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def copy_without(project, folder, *stages):
+    """Copy a project, without what some of its stages have left."""
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(*stages, ".scratch"))
+    return folder

@@ -1,0 +1,113 @@
+"""`wise figure`: a few photographs with all that was made of them."""
+
+import contextlib
+import difflib
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from pipeline import figure as drawing
+from pipeline.artifacts.instances import Instances, InstanceStore
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.truth import TrueImage, Truth
+from pipeline.errors import InputError
+from pipeline.figure import Row
+from pipeline.peaks import PeaksParameters, TaggedPhotograph, peaks_of
+from pipeline.pictures import confident
+from pipeline.progress import track
+from pipeline.sampler import SamplerParameters, draw
+from stages import SHELF, read_parameters
+from wise.project import root
+from wise.stores import Json, Out, show_picture
+
+ROWS = 6
+MOST = 6  # predictions drawn on a picture: more hide each other
+
+
+def figure(
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Ids of evaluation images; else six by their tags.")
+    ] = None,
+    score: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Least score drawn, in parts of its image's highest."),
+    ] = 0.5,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a few photographs with all that was made of them.
+
+    A row an evaluation image: the peaks of its tags and what responds to them, the proposals
+    that the sampler draws there, the best predictions, refined ones, truth. Goes to
+    data/figure.png if not told otherwise, which git ignores: photographs are no part of the
+    project.
+
+    Example: wise figure
+    """
+    with contextlib.chdir(root()):
+        shelf = Shelf()
+        chosen = shelf.find(images) if images else shelf.choose()
+        rows = [shelf.row(photograph, score) for photograph in track(chosen, len(chosen), "figure")]
+    sheet = drawing.figure(rows, shelf.split.classes)
+    show_picture(sheet, out or root() / SHELF / "figure.png", "figure", as_json)
+
+
+class Shelf:
+    """What the stages left of the evaluation images, opened."""
+
+    def __init__(self) -> None:
+        self.split = Split.read(SHELF / "dataset" / "val.json")
+        truth = Truth.read(SHELF / "dataset" / "truth" / "val.json")
+        self._truth = {image.id: image for image in truth.images}
+        self._proposals = ProposalStore(SHELF / "proposals" / "val")
+        self._predicted = InstanceStore(SHELF / "predictions" / "val")
+        self._refined = InstanceStore(SHELF / "refinement" / "val")
+        self._peaks = read_parameters(PeaksParameters, "peaks")
+        self._sampler = read_parameters(SamplerParameters, "sampler")
+
+    def choose(self) -> list[Photograph]:
+        """Choose photographs, of those that have true masks if any have."""
+        photographs = self.split.photographs
+        judged = [photograph for photograph in photographs if photograph.id in self._truth]
+        return self.find(drawing.choose(judged or photographs, self.split.classes, ROWS))
+
+    def find(self, image_ids: Sequence[str]) -> list[Photograph]:
+        """Find photographs by their ids, or raise InputError."""
+        photographs = {photograph.id: photograph for photograph in self.split.photographs}
+        for image_id in image_ids:
+            if image_id not in photographs:
+                near = difflib.get_close_matches(image_id, photographs) or list(photographs)[:3]
+                raise InputError(
+                    f"no evaluation image {image_id}; there are {', '.join(near)}, ..."
+                )
+        return [photographs[image_id] for image_id in image_ids]
+
+    def row(self, photograph: Photograph, least: float) -> Row:
+        """Collect what was made of a photograph; make what only training images have."""
+        tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
+        peaks = peaks_of(SHELF / "prm" / "weights.safetensors", self._peaks, tagged)
+        proposals = self._proposals.proposals(photograph.id)
+        generator = np.random.default_rng(self._sampler.seed)
+        draws = draw(peaks, proposals, self._sampler.temperature, 1, generator)
+        true = self._truth.get(photograph.id)
+        return Row(
+            image_id=photograph.id,
+            pixels=self.split.image(photograph),
+            peaks=peaks,
+            pseudo_masks=draws.instances(proposals, visit=0),
+            predicted=_confident(self._predicted.instances(photograph.id), least),
+            refined=_confident(self._refined.instances(photograph.id), least),
+            true=_true(true) if true else None,
+        )
+
+
+def _confident(instances: Instances, least: float) -> Instances:
+    return confident(instances, least * instances.score.max(initial=0.0), MOST)
+
+
+def _true(image: TrueImage) -> Instances:
+    labels = np.array([instance.label for instance in image.instances], np.int16)
+    return Instances(image.masks(), labels, np.ones(len(labels), np.float32))

@@ -1,0 +1,112 @@
+"""`wise seeds`: an experiment over several seeds, as mean and standard deviation."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from dvc.api import read
+from dvc.repo import Repo
+
+from pipeline import spread
+from pipeline.errors import InputError
+from wise.project import root
+
+METRICS = "data/evaluation/metrics.json"
+
+
+def seeds(
+    count: Annotated[int, typer.Option(min=2, help="How many times.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Run an experiment over several seeds; print mean and deviation.
+
+    The experiment is what params.yaml says. All seeds are shifted together: by 0, by 1, and so
+    on. Each time is an experiment of DVC in a copy of the project; params.yaml and all that lies
+    here stay as they are. DVC does nothing twice: after a kill, or for more seeds, type it again.
+
+    Example: wise seeds --count 3
+    """
+    project = root()
+    parameters = (project / "params.yaml").read_bytes()
+    as_they_stand = _seeds(parameters)
+    names = [f"seeds-{hashlib.sha256(parameters).hexdigest()[:6]}-{k}" for k in range(count)]
+    copied = inputs_git_does_not_know(project)
+    runs = []
+    for shift, name in enumerate(names):
+        shifted = {key: seed + shift for key, seed in as_they_stand.items()}
+        runs.append(run_experiment(project, name, shifted, copied))
+    found = spread.spread(runs)
+    if as_json:
+        typer.echo(json.dumps({"experiments": names, "methods": found}, indent=1))
+    else:
+        typer.echo(spread.spread_tables(found, names))
+
+
+def _seeds(parameters: bytes) -> dict[str, int]:
+    try:
+        found = yaml.safe_load(parameters)
+    except yaml.YAMLError as error:
+        raise InputError(f"params.yaml: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or not spread.seeds(found):
+        raise InputError("params.yaml: no parameter is called seed: all runs would be the same")
+    return spread.seeds(found)
+
+
+def run_experiment(
+    project: Path, name: str, parameters: Mapping[str, Any], copied: Sequence[str]
+) -> dict[str, Any]:
+    """Run an experiment with changed parameters in a copy of the project; give its metrics.
+
+    An earlier one of that name is replaced: DVC knows what of it still holds. `copied` are
+    inputs that git does not bring there.
+
+    Raises
+    ------
+    InputError
+        If it fails; DVC has said why on stderr.
+    """
+    changes = [f"--set-param={key}={value}" for key, value in parameters.items()]
+    copies = [f"--copy-paths={path}" for path in copied]
+    typer.echo(f"{name}: {', '.join(changes)}", err=True)
+    _dvc(project, "exp", "remove", "--quiet", name)
+    if _dvc(project, "exp", "run", "--temp", f"--name={name}", *changes, *copies, "evaluation"):
+        raise InputError(f"{name} failed, as said above; what was finished is kept: run again")
+    metrics: dict[str, Any] = json.loads(read(METRICS, repo=str(project), rev=name))
+    return {method: entry for method, entry in metrics.items() if "wise" in entry}
+
+
+def inputs_git_does_not_know(project: Path) -> list[str]:
+    """Inputs that neither git nor a stage brings into a copy of the project, relative to it.
+
+    Photographs, tags, weights: what lies in the project and is too large for git.
+
+    Raises
+    ------
+    InputError
+        If the project is no repository of git and DVC.
+    """
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, text=True)
+    if listed.returncode or not (project / ".dvc").is_dir():
+        raise InputError(f"{project}: experiments need a repository of git and DVC")
+    with Repo(str(project)) as repo:
+        made = {Path(out.fs_path) for out in repo.index.outs}
+        needed = {Path(dependency.fs_path) for dependency in repo.index.deps}
+    known = {project / name for name in listed.stdout.split("\0")}
+    known |= {folder for file in known for folder in file.parents}
+    missing = [path for path in needed - known if path.is_relative_to(project)]
+    # A folder brings what is in it.
+    alone = [path for path in missing if not {*path.parents} & {*missing, *made} | {path} & made]
+    return sorted(str(path.relative_to(project)) for path in alone)
+
+
+def _dvc(project: Path, *words: str) -> int:
+    """Run DVC; what it prints goes to stderr, so that stdout holds results alone."""
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=project, stdout=sys.stderr
+    ).returncode
