@@ -208,8 +208,7 @@ def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
     """Apply the rules of a protocol to an image and what was found in it."""
     best = np.argsort(-found.score, kind="stable")[: rules.max_detections]
     found = _pick(found, best[found.score[best] >= rules.min_score])
-    labels = np.array([instance.label for instance in image.instances], np.int16)
-    true = Instances(image.masks(), labels, np.ones(len(labels), np.float32))
+    true = Instances(image.masks(), image.labels(), np.ones(len(image.instances), np.float32))
     if rules.remove_void:
         void = masks.decode([image.void_mask()], image.height, image.width)
         true, found = _within(masks.encode(~void), true), _within(masks.encode(~void), found)

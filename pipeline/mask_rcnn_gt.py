@@ -46,8 +46,8 @@ class TrueMasks:
     def instances(self, image_id: str, _: int, /) -> Instances:
         """The true instances of an image."""
         image = self._images[image_id]
-        label = np.array([instance.label for instance in image.instances], np.int16)
-        return Instances(image.masks(), label, np.ones(len(label), np.float32))
+        ones = np.ones(len(image.instances), np.float32)
+        return Instances(image.masks(), image.labels(), ones)
 
 
 def as_many_steps(

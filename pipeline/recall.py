@@ -75,7 +75,9 @@ def cover(image: TrueImage, proposals: Proposals) -> Coverage:
     for number in range(len(SIZES)):
         recall_of_size[size == number] = recalled(overlaps[size == number])
     best = [overlaps[:, :count].max(axis=1, initial=0.0) for count in COUNTS]
-    return Coverage(_labels(image), area, np.stack(best, 1), recalled(overlaps), recall_of_size)
+    return Coverage(
+        image.labels().astype(np.int64), area, np.stack(best, 1), recalled(overlaps), recall_of_size
+    )
 
 
 def recalled(overlaps: Floats) -> Floats:
@@ -181,7 +183,7 @@ def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) 
     """
     points = np.stack([peaks.y, peaks.x], 1)
     true = image.masks()
-    on = masks.contains(true, points) & (_labels(image)[:, None] == peaks.label)
+    on = masks.contains(true, points) & (image.labels()[:, None] == peaks.label)
     instance = np.argmax(np.vstack([on, ~on.any(axis=0)]), axis=0)
     instance[instance == len(true)] = -1
     placed = np.asarray(masks.contains(proposals.masks, points).any(axis=0), bool)
@@ -222,7 +224,7 @@ def peak_quality(
             draws.draws(image.id),
         )
         hits.append(of_image)
-        true_label.append(_labels(image))
+        true_label.append(image.labels().astype(np.int64))
         is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
     found, labels, hit = Hits.joined(hits), np.concatenate(true_label), np.concatenate(is_hit)
     return {
@@ -268,10 +270,6 @@ def quality_rows(
         for name, means in named.items():
             rows.append({what: name} | {column: means.get(column) for column in columns})
     return rows
-
-
-def _labels(image: TrueImage) -> NDArray[np.int64]:
-    return np.array([instance.label for instance in image.instances], np.int64)
 
 
 def _sizes(area: NDArray[np.int64]) -> NDArray[np.intp]:

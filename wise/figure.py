@@ -109,5 +109,5 @@ def _confident(instances: Instances, least: float) -> Instances:
 
 
 def _true(image: TrueImage) -> Instances:
-    labels = np.array([instance.label for instance in image.instances], np.int16)
-    return Instances(image.masks(), labels, np.ones(len(labels), np.float32))
+    ones = np.ones(len(image.instances), np.float32)
+    return Instances(image.masks(), image.labels(), ones)

@@ -42,6 +42,10 @@ def read_model(model: type[Model], path: Path) -> Model:
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the stage that writes it has not run") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(step) for step in fault["loc"])
-        raise InputError(f"{path}: {where}: {fault['msg']}") from None
+        raise InputError(f"{path}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say where the first fault of a JSON file is, and what it is."""
+    fault = error.errors()[0]
+    return f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}"

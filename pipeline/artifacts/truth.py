@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.artifacts import files
@@ -32,6 +34,10 @@ class TrueImage(BaseModel):
     def masks(self) -> list[Rle]:
         """The instances' masks."""
         return [self._rle(instance.counts) for instance in self.instances]
+
+    def labels(self) -> NDArray[np.int16]:
+        """The instances' classes, int16 (n,)."""
+        return np.array([instance.label for instance in self.instances], np.int16)
 
     def void_mask(self) -> Rle:
         """The mask of the void pixels."""

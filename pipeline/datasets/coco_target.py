@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from pipeline import masks
+from pipeline.artifacts.files import first_fault
 from pipeline.artifacts.split import Photograph
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.datasets.coco import segmentation_rle
@@ -138,9 +139,7 @@ def _read(path: Path) -> _Document:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; annotations in COCO's format are needed") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(step) for step in fault["loc"])
-        raise InputError(f"{path}: not COCO annotations: {where}: {fault['msg']}") from None
+        raise InputError(f"{path}: not COCO annotations: {first_fault(error)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 

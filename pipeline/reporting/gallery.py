@@ -141,8 +141,8 @@ class Painter:
             pseudo = self.origins.draws.draws(image_id).instances(proposals, visit=0)
             yield "pseudo", [(m, k, None) for m, k in zip(pseudo.masks, pseudo.label, strict=True)]
         if image := self.half.true_images.get(image_id):
-            labels = [instance.label for instance in image.instances]
-            yield "truth", [(m, k, None) for m, k in zip(image.masks(), labels, strict=True)]
+            true = zip(image.masks(), image.labels(), strict=True)
+            yield "truth", [(m, k, None) for m, k in true]
 
     def _peaks(self, photograph: Photograph, width: int, height: int) -> list[Mark]:
         if not self.origins:
