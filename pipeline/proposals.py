@@ -53,6 +53,9 @@ class PyramidParameters(Parameters):
     nms: float = Field(
         gt=0, le=1, description="mask IoU above which the lower-scored of two goes; 1: none does"
     )
+    flip: bool = Field(
+        description="see every window mirrored too, and take the means of scores and masks"
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -221,7 +224,7 @@ def propose_windows(
     -------
     at most `count` non-empty masks at the image's size, by descending score.
     """
-    levels = [_scan(network, image, scale) for scale in parameters.scales()]
+    levels = [_scan(network, image, scale, parameters.flip) for scale in parameters.scales()]
     scores = np.concatenate([level.scores.ravel() for level in levels])
     # Stable, so that equal scores keep the order of scales and places.
     best = np.sort(np.argsort(-scores, kind="stable")[:count])
@@ -239,23 +242,33 @@ def propose_windows(
 
 
 @dataclass(frozen=True)
+class _View:
+    """What the network makes of an image at one scale, or of its mirror image.
+
+    code : of every window, (1, code, y, x).
+    laterals : lateral maps, strides 16 to 2.
+    """
+
+    code: Tensor
+    laterals: list[Tensor]
+
+
+@dataclass(frozen=True)
 class _Level:
     """An image at one scale, as the network sees it.
 
     scale : pixels of the patch a pixel of the image, along y and x.
     scores : float32, objectness of every window of the grid, 0 to 1.
-    code : of every window, (1, code, y, x).
-    laterals : lateral maps, strides 16 to 2.
+    views : of the image; where mirror images count too, of its mirror image behind it.
     """
 
     scale: tuple[float, float]
     scores: NDArray[np.float32]
-    code: Tensor
-    laterals: list[Tensor]
+    views: list[_View]
 
 
 @torch.inference_mode()
-def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float) -> _Level:
+def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool) -> _Level:
     """Code and score all windows, whose centres cover the image from edge to edge."""
     height, width = image.shape[:2]
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
@@ -263,13 +276,16 @@ def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float) -> _Level:
     padded = np.full((_padded(h), _padded(w), 3), OUTSIDE, np.uint8)
     padded[PATCH // 2 : PATCH // 2 + h, PATCH // 2 : PATCH // 2 + w] = pixels
     device = runtime.device()
-    batch = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None]
+    batch = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None] / 255
+    scores, views = [], []
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        features, code = network.deepmask(batch / 255)
-        scores = network.deepmask.scores(code)[0]
-        laterals = network.refinement.lateral(features)
-    probabilities = torch.sigmoid(scores.float()).cpu().numpy()
-    return _Level((h / height, w / width), probabilities, code, laterals)
+        for mirrored in (False, True) if flip else (False,):
+            features, code = network.deepmask(batch.flip(3) if mirrored else batch)
+            logits = network.deepmask.scores(code)[0].float()
+            scores.append(logits.flip(1) if mirrored else logits)
+            views.append(_View(code, network.refinement.lateral(features)))
+    probabilities = torch.sigmoid(torch.stack(scores).mean(0)).cpu().numpy()
+    return _Level((h / height, w / width), probabilities, views)
 
 
 def _padded(length: int) -> int:
@@ -297,11 +313,16 @@ def _draw(
 @torch.inference_mode()
 def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDArray[np.float32]:
     """Masks of windows at `places` (y, x) of the grid: logits of shape (n, 160, 160)."""
-    ys, xs = torch.from_numpy(places).to(level.code.device).T
-    code = level.code[0, :, ys, xs].T
-    with torch.autocast(code.device.type, torch.bfloat16, enabled=code.device.type == "cuda"):
-        logits = network.refinement(code, window_parts(level.laterals, ys, xs))
-    sharp: NDArray[np.float32] = logits[:, 0].float().cpu().numpy()
+    ys, xs = torch.from_numpy(places).to(level.views[0].code.device).T
+    masks_of_views = []
+    for view, mirrored in zip(level.views, (False, True), strict=False):
+        # The grid is as far from both edges: a window's mirror image is a window of it.
+        columns = level.scores.shape[1] - 1 - xs if mirrored else xs
+        with torch.autocast(ys.device.type, torch.bfloat16, enabled=ys.device.type == "cuda"):
+            code = view.code[0, :, ys, columns].T
+            logits = network.refinement(code, window_parts(view.laterals, ys, columns))[:, 0]
+        masks_of_views.append(logits.flip(2) if mirrored else logits)
+    sharp: NDArray[np.float32] = torch.stack(masks_of_views).float().mean(0).cpu().numpy()
     return sharp
 
 

@@ -29,6 +29,7 @@ PYRAMID_VALUES = {
     "octave_step": 0.5,
     "mask_threshold": 0.2,
     "nms": 1.0,
+    "flip": False,
 }
 GROUPING_VALUES = {
     "side": 64,
@@ -86,7 +87,7 @@ def test_the_best_of_few_are_the_first_of_many(network, image):
 
 def test_scores_are_of_all_scales_together(network, image):
     best = propose_windows(network, image, PYRAMID.model_copy(update={"mask_threshold": 1e-6}), 3)
-    scores = [_scan(network, image, scale).scores.ravel() for scale in PYRAMID.scales()]
+    scores = [_scan(network, image, scale, flip=False).scores.ravel() for scale in PYRAMID.scales()]
     expected = np.sort(np.concatenate(scores))[::-1][:3]
     np.testing.assert_allclose(best.score, expected, rtol=1e-6)
 
@@ -108,7 +109,7 @@ def test_an_image_without_any_mask(network, image):
 
 
 def test_window_centres_cover_the_image(network, image):
-    level = _scan(network, image, 1.0)
+    level = _scan(network, image, 1.0, flip=False)
     rows, columns = level.scores.shape
     assert (rows - 1) * STRIDE >= 90 > (rows - 2) * STRIDE
     assert (columns - 1) * STRIDE >= 130 > (columns - 2) * STRIDE
@@ -117,7 +118,7 @@ def test_window_centres_cover_the_image(network, image):
 def test_a_window_is_scored_as_the_patch_around_its_centre(network):
     """Where a patch's own border is the image's, both see the same pixels and padding."""
     image = np.random.default_rng(0).integers(0, 256, (1, 1, 3), np.uint8)
-    level = _scan(network, image, 1.0)
+    level = _scan(network, image, 1.0, flip=False)
     patch = np.full((PATCH + STRIDE, PATCH + STRIDE, 3), 127, np.uint8)
     patch[PATCH // 2, PATCH // 2] = image
     with torch.inference_mode():
@@ -188,6 +189,20 @@ def test_suppression_keeps_the_best_of_what_is_alike(network, image):
     for left_out in set(range(len(every.masks))) - set(kept):
         better = [every.masks[k] for k in kept if k < left_out]
         assert masks.jaccard([every.masks[left_out]], better).max() > 0.5
+
+
+def test_mirror_images_have_mirrored_proposals(network, image):
+    """At scales at which the mirrored grid of windows is the grid of the mirror image."""
+    changes = {"octave_step": 1.0, "smallest_scale": -1.0, "largest_scale": 0.0, "flip": True}
+    parameters = PYRAMID.model_copy(update=changes)
+    image = np.pad(image[:, :96], ((0, 6), (0, 0), (0, 0)))
+    once, mirrored = (
+        propose_windows(network, np.ascontiguousarray(pixels), parameters, 10)
+        for pixels in (image, image[:, ::-1])
+    )
+    np.testing.assert_allclose(once.score, mirrored.score, atol=1e-6)
+    back = masks.encode(masks.decode(mirrored.masks, 96, 96)[:, :, ::-1])
+    assert np.diag(masks.jaccard(once.masks, back)).min() > 0.99
 
 
 def test_missing_weights_are_named(tmp_path):
