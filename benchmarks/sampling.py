@@ -22,7 +22,7 @@ from pipeline.sampler import Sampler, SamplerParameters
 IMAGES = 32
 POOL = 2000
 PEAKS = 3
-PARAMETERS = SamplerParameters(temperature=1.0, visits=34, seed=0)
+PARAMETERS = SamplerParameters(temperature=1.0, agreement=0.0, visits=34, seed=0)
 IDS = [f"{number}" for number in range(IMAGES)]
 
 

@@ -23,6 +23,11 @@ class SamplerParameters(Parameters):
         description="1: Eq. 1; towards 0: the most object-like; large: uniform",
         json_schema_extra={"exclusiveMinimum": 0},  # refused below in better words
     )
+    agreement: float = Field(
+        ge=0,
+        description="power of a candidate's expected overlap with the draw, as second factor; "
+        "0: Eq. 1",
+    )
     visits: PositiveInt = Field(description="draws a peak: one for every epoch of training")
     seed: NonNegativeInt = Field(description="of the draws")
 
@@ -50,15 +55,11 @@ class Sampler:
         rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
         peaks = opened(PeakStore, self.peaks).points(image_id)
         proposals = opened(ProposalStore, self.proposals).proposals(image_id)
-        return draw(peaks, proposals, self.parameters.temperature, self.parameters.visits, rng)
+        return draw(peaks, proposals, self.parameters, rng)
 
 
 def draw(
-    peaks: Points,
-    proposals: Proposals,
-    temperature: float,
-    visits: int,
-    rng: np.random.Generator,
+    peaks: Points, proposals: Proposals, parameters: SamplerParameters, rng: np.random.Generator
 ) -> Draws:
     """Draw a proposal for every peak and visit; peaks in no proposal are left out.
 
@@ -67,8 +68,8 @@ def draw(
     inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
     hit = np.flatnonzero(inside.any(0))
     candidate = [np.flatnonzero(inside[:, peak]).astype(np.int32) for peak in hit]
-    probability = [probabilities(proposals.score[numbers], temperature) for numbers in candidate]
-    uniform = rng.random((visits, len(peaks.label)))[:, hit]
+    probability = [_chances(proposals, numbers, parameters) for numbers in candidate]
+    uniform = rng.random((parameters.visits, len(peaks.label)))[:, hit]
     drawn = [
         numbers[pick(chances, uniform[:, peak])]
         for peak, (numbers, chances) in enumerate(zip(candidate, probability, strict=True))
@@ -77,8 +78,18 @@ def draw(
         label=peaks.label[hit],
         candidate=candidate,
         probability=[chances.astype(np.float32) for chances in probability],
-        draw=np.array(drawn, np.int32).reshape(len(hit), visits),
+        draw=np.array(drawn, np.int32).reshape(len(hit), parameters.visits),
     )
+
+
+def _chances(
+    proposals: Proposals, candidates: NDArray[np.int32], parameters: SamplerParameters
+) -> NDArray[np.float64]:
+    chances = probabilities(proposals.score[candidates], parameters.temperature)
+    if parameters.agreement == 0:
+        return chances
+    of_candidates = [proposals.masks[number] for number in candidates]
+    return agreed(chances, masks.jaccard(of_candidates, of_candidates), parameters.agreement)
 
 
 def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -92,6 +103,29 @@ def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArr
         return np.full(len(objectness), 1 / len(objectness))
     # Relative to the highest, no power overflows however low the temperature.
     weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+def agreed(
+    chances: NDArray[np.float64], similarity: NDArray[np.float64], power: float
+) -> NDArray[np.float64]:
+    """Favour candidates that overlap what else is likely: those of least expected error.
+
+    Not published. The more masks enclose the same thing, the likelier it is one; an outlier of
+    high objectness has few that are like it.
+
+    Parameters
+    ----------
+    chances : (n,), of sum 1.
+    similarity : (n, n), Jaccard similarities of the candidates.
+    power : of a candidate's expected similarity with one drawn by `chances`.
+
+    Returns
+    -------
+    (n,), of sum 1.
+    """
+    expected = similarity @ chances
+    weights = chances * (expected / expected.max()) ** power
     return np.asarray(weights / weights.sum(), np.float64)
 
 

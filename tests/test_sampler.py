@@ -8,7 +8,7 @@ from pipeline import masks
 from pipeline.artifacts.peaks import Points
 from pipeline.artifacts.proposals import Proposals
 from pipeline.errors import InputError
-from pipeline.sampler import SamplerParameters, draw, probabilities
+from pipeline.sampler import SamplerParameters, agreed, draw, probabilities
 
 OBJECTNESS = np.array([0.9, 0.6, 0.3, 0.15], np.float32)
 
@@ -24,9 +24,14 @@ def scene(points):
     return peaks, Proposals(masks.encode(squares), OBJECTNESS)
 
 
-def draws(temperature, visits=20_000, points=((20, 20),), seed=0):
+def parameters(temperature, visits, agreement=0.0):
+    return SamplerParameters(temperature=temperature, agreement=agreement, visits=visits, seed=0)
+
+
+def draws(temperature, visits=20_000, points=((20, 20),), agreement=0.0):
     peaks, proposals = scene(points)
-    return draw(peaks, proposals, temperature, visits, np.random.default_rng(seed))
+    settings = parameters(temperature, visits, agreement)
+    return draw(peaks, proposals, settings, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
@@ -68,9 +73,9 @@ def test_every_visit_is_a_fresh_draw():
 def test_an_image_without_proposals_or_peaks():
     peaks, proposals = scene([(20, 20)])
     rng = np.random.default_rng(0)
-    assert draw(peaks, Proposals([], OBJECTNESS[:0]), 1.0, 3, rng).draw.shape == (0, 3)
+    assert draw(peaks, Proposals([], OBJECTNESS[:0]), parameters(1.0, 3), rng).draw.shape == (0, 3)
     nothing = Points(*(values[:0] for values in vars(peaks).values()))
-    assert draw(nothing, proposals, 1.0, 3, rng).draw.shape == (0, 3)
+    assert draw(nothing, proposals, parameters(1.0, 3), rng).draw.shape == (0, 3)
 
 
 def test_objectness_of_0_is_never_drawn_unless_all_are():
@@ -78,9 +83,29 @@ def test_objectness_of_0_is_never_drawn_unless_all_are():
     assert probabilities(np.zeros(4), 1.0).tolist() == [0.25] * 4
 
 
+def test_agreement_favours_what_the_draw_overlaps_on_average():
+    """Squares of 4, 12, 20 and 28 pixels' side, by their areas."""
+    result = draws(1.0, agreement=2.0)
+    areas = (4 + 8 * np.arange(4.0)) ** 2
+    similarity = np.minimum.outer(areas, areas) / np.maximum.outer(areas, areas)
+    chances = OBJECTNESS / OBJECTNESS.sum()
+    expected = [
+        chances[i] * sum(chances[j] * similarity[i, j] for j in range(4)) ** 2 for i in range(4)
+    ]
+    np.testing.assert_allclose(result.probability[0], expected / np.sum(expected), rtol=1e-5)
+    counts = np.bincount(result.draw[0], minlength=4)
+    assert chisquare(counts, expected / np.sum(expected) * counts.sum()).pvalue > 1e-3
+
+
+def test_any_power_of_agreement_leaves_probabilities():
+    similarity = np.array([[1.0, 0.9, 0.01], [0.9, 1.0, 0.01], [0.01, 0.01, 1.0]])
+    chances = agreed(np.array([0.3, 0.3, 0.4]), similarity, 1e4)
+    np.testing.assert_allclose(chances, [0.5, 0.5, 0.0])
+
+
 def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
     peaks, proposals = scene([(20, 20), (19, 19)])
-    result = draw(peaks, proposals, 1e-6, 1, np.random.default_rng(0))
+    result = draw(peaks, proposals, parameters(1e-6, 1), np.random.default_rng(0))
     instances = result.instances(proposals, visit=0)
     assert instances.masks == [proposals.masks[0]]
     assert instances.score.tolist() == pytest.approx([0.9])
@@ -88,6 +113,6 @@ def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
 
 @pytest.mark.parametrize("temperature", [0, -1.0])
 def test_a_temperature_without_meaning_says_how_to_ask_for_the_argmax(temperature):
-    values = {"temperature": temperature, "visits": 1, "seed": 0}
+    values = {"temperature": temperature, "agreement": 0.0, "visits": 1, "seed": 0}
     with pytest.raises(InputError, match=r"sampler\.temperature = .*above 0.*argmax.*1e-6"):
         SamplerParameters.parse(values, "sampler")

@@ -91,7 +91,7 @@ class Shelf:
         peaks = peaks_of(SHELF / "prm" / "weights.safetensors", self._peaks, tagged)
         proposals = self._proposals.proposals(photograph.id)
         generator = np.random.default_rng(self._sampler.seed)
-        draws = draw(peaks, proposals, self._sampler.temperature, 1, generator)
+        draws = draw(peaks, proposals, self._sampler, generator)
         true = self._truth.get(photograph.id)
         return Row(
             image_id=photograph.id,

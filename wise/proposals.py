@@ -36,6 +36,9 @@ def proposals(
     temperature: Annotated[
         float, typer.Option(help="Of the draw: 1 is Eq. 1, towards 0 the most object-like.")
     ] = 1.0,
+    agreement: Annotated[
+        float, typer.Option(help="Of the draw: power of how far the candidates agree; 0: Eq. 1.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     out: Out = None,
     as_json: Json = False,
@@ -55,7 +58,7 @@ def proposals(
     chosen = find_image(stores, image)
     pixels = photograph(chosen, image)
     if peaks:
-        values = {"temperature": temperature, "visits": 1, "seed": seed}
+        values = {"temperature": temperature, "agreement": agreement, "visits": 1, "seed": seed}
         parameters = SamplerParameters.parse(values, "sampler")
         show_picture(_draws(chosen, image, pixels, parameters), out, f"{image}-draws", as_json)
         return
