@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -59,6 +60,16 @@ class Processes:
             ) from None
         return summed
 
+    def wait(self) -> None:
+        """Wait until every process has come here.
+
+        Raises
+        ------
+        InputError
+            If another process has ended.
+        """
+        self.total(torch.zeros((), device=runtime.device()))
+
     def end(self, reason: str, known: Tensor) -> NoReturn:
         """End the training for a `reason` that every process sees in `known`: the first says it.
 
@@ -94,7 +105,9 @@ def join() -> Processes:
         device = runtime.device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # A day: what the first process does alone, the others wait for.
+        patience = timedelta(days=1)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 

@@ -207,7 +207,7 @@ def evaluate(pairs: Mapping[str, Pairs], parameters: EvaluationParameters) -> di
 def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
     """Apply the rules of a protocol to an image and what was found in it."""
     best = np.argsort(-found.score, kind="stable")[: rules.max_detections]
-    found = _pick(found, best[found.score[best] >= rules.min_score])
+    found = found.take(best[found.score[best] >= rules.min_score])
     true = Instances(image.masks(), image.labels(), np.ones(len(image.instances), np.float32))
     if rules.remove_void:
         void = masks.decode([image.void_mask()], image.height, image.width)
@@ -218,12 +218,7 @@ def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
 def _within(area: list[Rle], instances: Instances) -> Instances:
     """Cut instances to an area (one mask); what is wholly outside is gone."""
     cut = [coco_mask.merge([mask, *area], intersect=True) for mask in instances.masks]
-    return _pick(replace(instances, masks=cut), np.flatnonzero(masks.area(cut)))
-
-
-def _pick(instances: Instances, rows: NDArray[np.int64]) -> Instances:
-    picked = [instances.masks[row] for row in rows]
-    return Instances(picked, instances.label[rows], instances.score[rows])
+    return replace(instances, masks=cut).take(np.flatnonzero(masks.area(cut)))
 
 
 def average_precision(
@@ -329,7 +324,7 @@ def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
         for label in np.unique(pair.true.label):
             best = np.flatnonzero(pair.found.label == label)[:1]
             overlaps = _box_overlaps(
-                _pick(pair.true, np.flatnonzero(pair.true.label == label)), _pick(pair.found, best)
+                pair.true.take(np.flatnonzero(pair.true.label == label)), pair.found.take(best)
             )
             localised[label].append(bool((overlaps >= LOCALISED).any()))
     return np.array([_mean(of_class) for of_class in localised])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from pipeline import masks, runtime
@@ -39,6 +39,12 @@ class MaskRcnnParameters(Parameters):
     flip: float = Field(ge=0, le=1, description="share of the visits that see the mirror image")
     colour_jitter: float = Field(
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
+    )
+    rounds: PositiveInt = Field(
+        description="trainings, each after the first on what the one before finds in train"
+    )
+    least_find: float = Field(
+        ge=0, lt=1, description="least score of a find that the next round is trained on"
     )
     schedule: Schedule
     seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")

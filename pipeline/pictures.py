@@ -84,9 +84,7 @@ def of_instances(
 
 def confident(instances: Instances, least: float, most: int | None = None) -> Instances:
     """Those of at least a score; of them the best so many, or all."""
-    rows = np.flatnonzero(instances.score >= least)[:most]
-    chosen = [instances.masks[row] for row in rows]
-    return Instances(chosen, instances.label[rows], instances.score[rows])
+    return instances.take(np.flatnonzero(instances.score >= least)[:most])
 
 
 def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:

@@ -1,12 +1,21 @@
 """Train the detector on the pseudo masks that the sampler drew."""
 
+from pathlib import Path
+
 from pipeline import runtime
 from pipeline.artifacts.draws import DrawStore
+from pipeline.artifacts.instances import InstanceStore, InstanceWriter
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
-from pipeline.mask_rcnn import MaskRcnnParameters, PseudoMasks, train
+from pipeline.distributed import join
+from pipeline.mask_rcnn import MaskRcnnParameters, Objects, PseudoMasks, train
+from pipeline.parallel import fill
+from pipeline.predictions import PredictionsParameters, Predictor
+from pipeline.self_training import Relabelled
 from pipeline.training import RESULTS, Places, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
+
+MOST_FINDS = 100  # in an image, as many as COCO counts
 
 
 def main() -> None:
@@ -15,18 +24,44 @@ def main() -> None:
     split = Split.read(SHELF / "dataset" / "train.json")
     draws = DrawStore(SHELF / "sampler" / "train")
     proposals = ProposalStore(SHELF / "proposals" / "train")
-    pseudo_masks = PseudoMasks(split, draws, proposals, parameters.schedule.epochs)
-    with scratch("mask_rcnn") as folder:
-        places = Places(folder / "checkpoint.pt", folder / "curves")
-        network, metrics = train(split, pseudo_masks, parameters, places, "mask_rcnn")
+    objects: Objects = PseudoMasks(split, draws, proposals, parameters.schedule.epochs)
+    with scratch("mask_rcnn") as unfinished:
+        for number in range(1, parameters.rounds + 1):
+            place = unfinished / f"round{number}"
+            what = f"mask_rcnn, round {number}" if parameters.rounds > 1 else "mask_rcnn"
+            metrics = learn(split, objects, parameters, place, what)
+            if number < parameters.rounds:
+                found = search(split, place, parameters.least_find)
+                objects = Relabelled(split, found, objects)
         if runtime.is_main_process():
-            write_results(folder, network, network.description, metrics)
             for name in RESULTS:
-                shelve(folder / name, SHELF / "mask_rcnn" / name)
+                shelve(place / name, SHELF / "mask_rcnn" / name)
             print(
                 f"mask_rcnn: {metrics['images']} images, {metrics['images_skipped']} without "
                 f"pseudo masks skipped, loss {metrics['loss']:.3f}"
             )
+
+
+def learn(
+    split: Split, objects: Objects, parameters: MaskRcnnParameters, place: Path, what: str
+) -> dict[str, float]:
+    """Train a round and leave its results at a place; a finished one is found and not repeated."""
+    places = Places(place / "checkpoint.pt", place / "curves")
+    network, metrics = train(split, objects, parameters, places, what)
+    if runtime.is_main_process():
+        write_results(place, network, network.description, metrics)
+    return metrics
+
+
+def search(split: Split, place: Path, least_find: float) -> InstanceStore:
+    """Find instances in the training images, with the weights of a round."""
+    finds = PredictionsParameters(score_threshold=least_find, detections=MOST_FINDS)
+    if runtime.is_main_process():
+        with InstanceWriter(place / "train", "mask_rcnn", split.classes, {}) as store:
+            predictor = Predictor(place / "weights.safetensors", finds)
+            fill(store, predictor, split.path, split.photographs, "mask_rcnn, finds")
+    join().wait()
+    return InstanceStore(place / "train")
 
 
 if __name__ == "__main__":

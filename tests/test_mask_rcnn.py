@@ -39,6 +39,8 @@ PARAMETERS = {
     "weights": "none",
     "flip": 0.5,
     "colour_jitter": 0.2,
+    "rounds": 1,
+    "least_find": 0.5,
     "schedule": {
         "epochs": 2,
         "batch": 2,

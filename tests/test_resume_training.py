@@ -12,7 +12,7 @@ def folders(tmp_path_factory):
     """One folder for undisturbed runs, one for killed ones."""
     both = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("killed")
     for folder in both:
-        make(folder, epochs=2, batch=1)
+        make(folder, epochs=2, batch=1, rounds=2, least_find=0.0)
     return both
 
 

@@ -16,7 +16,7 @@ CLASSES = ("cat", "dog")
 SIDE = 96
 
 
-def parameters(epochs, batch):
+def parameters(epochs, batch, **mask_rcnn):
     """Three items an epoch for every stage, and nothing drawn that shares would draw apart."""
     tiny = tiny_parameters()
     schedule = {"epochs": epochs, "batch": batch, "warmup": 0}
@@ -28,16 +28,17 @@ def parameters(epochs, batch):
     tiny["sharpmask"] |= {"samples_per_epoch": 3, "dropout": 0.0}
     tiny["sharpmask"]["deepmask"] |= schedule
     tiny["sharpmask"]["sharpening"] |= schedule
+    tiny["mask_rcnn"] |= mask_rcnn
     tiny["mask_rcnn"]["schedule"] |= schedule
     tiny["sampler"]["visits"] = epochs
     return tiny
 
 
-def make(folder, epochs, batch):
+def make(folder, epochs, batch, **mask_rcnn):
     """Code, parameters, three photographs of noise with tags, draws and proposals, a source."""
     for name in ("pipeline", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "params.yaml").write_text(yaml.safe_dump(parameters(epochs, batch)))
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters(epochs, batch, **mask_rcnn)))
     scenes.draw_coco(folder / "photographs" / "source", 4, seed=3)
     rng = np.random.default_rng(0)
     shape = np.zeros((1, SIDE, SIDE), bool)

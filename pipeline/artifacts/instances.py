@@ -35,6 +35,10 @@ class Instances:
     label: NDArray[np.int16]
     score: NDArray[np.float32]
 
+    def take(self, rows: NDArray[np.integer[Any]]) -> "Instances":
+        """Some of them, by number."""
+        return Instances([self.masks[row] for row in rows], self.label[rows], self.score[rows])
+
 
 class InstanceWriter(RaggedWriter):
     """Writes a store of instances; `stage` is the one that makes them."""

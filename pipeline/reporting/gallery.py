@@ -115,8 +115,7 @@ class Painter:
         """The predictions of an image that are drawn."""
         least = self.least_score * instances.score.max(initial=0.0)
         rows = np.flatnonzero(instances.score >= least)[:_MOST]
-        found = [instances.masks[row] for row in rows]
-        return Instances(found, instances.label[rows], instances.score[rows])
+        return instances.take(rows)
 
     def _overlaps(self) -> dict[str, dict[str, float]]:
         """Mean best overlap of the refined predictions, by class and image."""
