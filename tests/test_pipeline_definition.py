@@ -135,9 +135,20 @@ def test_a_preset_gives_valid_parameters(preset, project):
         model(stage).parse(written[stage], stage)
     changed = yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text())
     for stage, values in changed.items():
+        if stage == "extends":
+            continue
         for key, value in values.items():
             if not isinstance(value, dict):
                 assert written[stage][key] == value
+
+
+def test_a_preset_starts_from_the_one_that_it_extends(project):
+    (project / "presets/mine.yaml").write_text("extends: voc2012-animals\nprm: {side: 64}\n")
+    write_preset("voc2012-animals", project)
+    expected = yaml.safe_load((project / "params.yaml").read_text())
+    write_preset("mine", project)
+    expected["prm"]["side"] = 64
+    assert yaml.safe_load((project / "params.yaml").read_text()) == expected
 
 
 def test_an_unknown_preset_is_named(project):

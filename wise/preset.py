@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from wise.project import root
 
 DEFAULT = "scenes"
+BASE = "extends"  # the key that names the preset another one changes
 
 
 def preset(
@@ -17,7 +18,7 @@ def preset(
 ) -> None:
     """Write a preset into params.yaml.
 
-    That is the embedded default, and what the preset changes.
+    That is the embedded default, or the preset that this one extends, and what it changes.
 
     Example: wise preset voc2012-animals
     """
@@ -26,20 +27,27 @@ def preset(
 
 
 def write_preset(name: str, project: Path) -> None:
-    """Replace the project's params.yaml by the default with the changes of a preset.
+    """Replace the project's params.yaml by what a preset says.
 
     Raises
     ------
     InputError
         If there is no such preset, or it changes what is no parameter.
     """
-    known = sorted(path.stem for path in (project / "presets").glob("*.yaml"))
+    write_parameters(_read_preset(name, project / "presets"), project)
+
+
+def _read_preset(name: str, folder: Path) -> Any:
+    """The default, or the preset that this one extends, with this one's changes."""
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise InputError(f"no preset {name}; there are {', '.join(known)}")
-    parameters = YAML().load((project / "presets" / f"{DEFAULT}.yaml").read_text())
-    changes = YAML(typ="safe").load((project / "presets" / f"{name}.yaml").read_text())
+    if name == DEFAULT:
+        return YAML().load((folder / f"{DEFAULT}.yaml").read_text())
+    changes = YAML(typ="safe").load((folder / f"{name}.yaml").read_text())
+    parameters = _read_preset(changes.pop(BASE, DEFAULT), folder)
     _merge(parameters, changes, f"presets/{name}.yaml")
-    write_parameters(parameters, project)
+    return parameters
 
 
 def write_parameters(parameters: Any, project: Path) -> None:
