@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.artifacts.instances import Instances
 from pipeline.errors import InputError
 from pipeline.predictions import Predictor
@@ -17,9 +19,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds the instances of photographs, and refines them where there is a `proposer`."""
+    """Finds the instances of photographs of at least a confidence `least_score`.
+
+    They are refined where there is a `proposer`.
+    """
 
     predictor: Predictor
+    least_score: float
     proposer: SharpMaskProposer | Grouper | None = None
     minimum_objectness: float = 0.0
 
@@ -27,6 +33,7 @@ class Finder:
         """Give the instances, or why the photograph cannot be read: others can."""
         try:
             found = self.predictor(photograph)
+            found = found.take(np.flatnonzero(found.score >= self.least_score))
             if self.proposer is None:
                 return found
             return refine(found, self.proposer(photograph), self.minimum_objectness)

@@ -44,7 +44,9 @@ class MaskRcnnParameters(Parameters):
         description="trainings, each after the first on what the one before finds in train"
     )
     least_find: float = Field(
-        ge=0, lt=1, description="least score of a find that the next round is trained on"
+        ge=0,
+        le=1,
+        description="least score of a find that counts, in parts of the best of its class there",
     )
     schedule: Schedule
     seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")

@@ -1,6 +1,5 @@
 """Peaks of a photograph's own classes, where they lie in it, and what responds to them."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from pipeline import runtime
 from pipeline.artifacts.peaks import Peaks
-from pipeline.images import read_image, warp
+from pipeline.classifier import as_input, classifier
+from pipeline.images import read_image
 from pipeline.networks.prm import Prm, find_peaks
 from pipeline.parameters import Parameters
 from pipeline.response import PeakBackpropagation
@@ -58,14 +57,6 @@ def locate(
     )
 
 
-def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
-    """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(warp(image, network.description.side).copy()).to(device)
-    inputs = pixels.permute(2, 0, 1)[None] / 255
-    return inputs.contiguous(memory_format=torch.channels_last)
-
-
 def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
     """Peaks of the given classes, not lower than a part of their map's highest.
 
@@ -77,10 +68,3 @@ def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
     chosen = torch.zeros_like(maps, dtype=torch.bool)
     chosen[:, labels] = True
     return (find_peaks(maps) & (maps >= least) & chosen).nonzero()
-
-
-@lru_cache(maxsize=1)
-def classifier(weights: Path) -> Prm:
-    """Give the classifier in a weights file, which stays loaded."""
-    network = Prm.load(weights).to(runtime.device())
-    return network.to(memory_format=torch.channels_last)

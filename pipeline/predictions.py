@@ -1,6 +1,6 @@
 """Instances that the trained detector finds in photographs (WISE 3.2; He et al., 3.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from pipeline import masks, runtime
 from pipeline.artifacts.instances import Instances
+from pipeline.classifier import classifier, presence
 from pipeline.images import read_image
 from pipeline.networks.mask_rcnn import MaskRcnn, fit_size, pad, to_size
 from pipeline.parameters import Parameters
@@ -24,19 +25,32 @@ class PredictionsParameters(Parameters):
 
     score_threshold: float = Field(ge=0, lt=1, description="least confidence of a detection")
     detections: PositiveInt = Field(description="most of them an image (COCO: 100)")
+    presence: float = Field(
+        ge=0, le=1, description="weight of the classifier in saying which classes an image has"
+    )
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Detects the instances of photographs; `weights` is the detector's file."""
+    """Detects the instances of photographs.
+
+    `weights` is the detector's file; `of_classifier` the classifier's, without which
+    `parameters.presence` counts as 0.
+    """
 
     weights: Path
     parameters: PredictionsParameters
+    of_classifier: Path | None = None
 
     def __call__(self, photograph: Path) -> Instances:
         """Detect the instances of one photograph, at its own size, by descending score."""
         network = _network(self.weights, self.parameters)
-        return predict(network, read_image(photograph))
+        image = read_image(photograph)
+        found = predict(network, image)
+        if self.parameters.presence == 0 or self.of_classifier is None:
+            return found
+        classes = presence(classifier(self.of_classifier), image)
+        return rescored(found, classes, self.parameters.presence)
 
 
 @lru_cache(maxsize=1)
@@ -64,3 +78,22 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8]) -> Instances:
         (found["labels"][kept] - 1).cpu().numpy().astype(np.int16),
         found["scores"][kept].cpu().numpy(),
     )
+
+
+def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:
+    """Let a classifier say which classes there are, and the detector where.
+
+    Not published. A detection's score s is s / m in parts of the best of its class in the image,
+    times the presence of the class: the classifier's probability p, the detector's m, or what lies
+    between, p ** weight * m ** (1 - weight).
+
+    Parameters
+    ----------
+    present : float32 (classes,), the classifier's probabilities.
+    """
+    best = np.zeros(len(present), np.float32)
+    np.maximum.at(best, found.label, found.score)
+    of_class = present[found.label] / best[found.label]
+    score = found.score * of_class**weight
+    order = np.argsort(-score, kind="stable")
+    return replace(found, score=score).take(order)

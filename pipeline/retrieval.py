@@ -23,11 +23,12 @@ from pipeline.artifacts.peaks import Peaks, PeakStore
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import opened
 from pipeline.artifacts.split import Photograph, Split
+from pipeline.classifier import as_input, classifier
 from pipeline.images import read_image
 from pipeline.masks import Rle
 from pipeline.networks.prm import peak_scores
 from pipeline.parameters import Parameters
-from pipeline.peaks import PeaksParameters, as_input, classifier, locate
+from pipeline.peaks import PeaksParameters, locate
 
 # Pixels, of the window of the morphological gradient.
 CONTOUR = 5

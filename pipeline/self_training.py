@@ -17,12 +17,16 @@ class Relabelled:
     ----------
     split : the training images and their tags.
     found : what the detector found in them.
+    least_find : least score of a find that counts, in parts of the best find of its class in the
+        image. That one always counts: the tag says that the class is there.
     before : what the detector was trained on.
     """
 
-    def __init__(self, split: Split, found: InstanceStore, before: Objects) -> None:
+    def __init__(
+        self, split: Split, found: InstanceStore, least_find: float, before: Objects
+    ) -> None:
         self._labels = {shown.id: split.labels(shown) for shown in split.photographs}
-        self._found, self._before = found, before
+        self._found, self._least_find, self._before = found, least_find, before
 
     def __contains__(self, image_id: object, /) -> bool:
         return image_id in self._before or (
@@ -44,4 +48,6 @@ class Relabelled:
 
     def _finds(self, image_id: str) -> Instances:
         found = self._found.instances(image_id)
-        return found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
+        tagged = found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
+        best = [tagged.score[tagged.label == label].max() for label in tagged.label]
+        return tagged.take(np.flatnonzero(tagged.score >= self._least_find * np.array(best)))

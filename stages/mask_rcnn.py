@@ -15,7 +15,7 @@ from pipeline.self_training import Relabelled
 from pipeline.training import RESULTS, Places, write_results
 from stages import SHELF, read_parameters, run, scratch, shelve
 
-MOST_FINDS = 100  # in an image, as many as COCO counts
+LEAST_SCORE, MOST_FINDS = 0.05, 100  # of a find, and in an image: as COCO counts
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
             what = f"mask_rcnn, round {number}" if parameters.rounds > 1 else "mask_rcnn"
             metrics = learn(split, objects, parameters, place, what)
             if number < parameters.rounds:
-                found = search(split, place, parameters.least_find)
-                objects = Relabelled(split, found, objects)
+                found = search(split, place)
+                objects = Relabelled(split, found, parameters.least_find, objects)
         if runtime.is_main_process():
             for name in RESULTS:
                 shelve(place / name, SHELF / "mask_rcnn" / name)
@@ -53,9 +53,9 @@ def learn(
     return metrics
 
 
-def search(split: Split, place: Path, least_find: float) -> InstanceStore:
+def search(split: Split, place: Path) -> InstanceStore:
     """Find instances in the training images, with the weights of a round."""
-    finds = PredictionsParameters(score_threshold=least_find, detections=MOST_FINDS)
+    finds = PredictionsParameters(score_threshold=LEAST_SCORE, detections=MOST_FINDS, presence=0)
     if runtime.is_main_process():
         with InstanceWriter(place / "train", "mask_rcnn", split.classes, {}) as store:
             predictor = Predictor(place / "weights.safetensors", finds)

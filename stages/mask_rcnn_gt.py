@@ -18,6 +18,7 @@ def main() -> None:
     """Read data/dataset and the truth of train, write data/mask_rcnn_gt: empty stores if off."""
     parameters = read_parameters(MaskRcnnGtParameters, "mask_rcnn_gt")
     detections = read_parameters(PredictionsParameters, "predictions")
+    of_classifier = SHELF / "prm" / "weights.safetensors"
     splits = {name: Split.read(SHELF / "dataset" / f"{name}.json") for name in ("val", "train")}
     with scratch("mask_rcnn_gt") as unfinished:
         place = unfinished / "mask_rcnn_gt"
@@ -25,7 +26,7 @@ def main() -> None:
             learn(splits["train"], unfinished / "checkpoint.pt", place)
         if not runtime.is_main_process():
             return
-        predictor = Predictor(place / "weights.safetensors", detections)
+        predictor = Predictor(place / "weights.safetensors", detections, of_classifier)
         for name, split in splits.items():
             settings = parameters.model_dump()
             with InstanceWriter(place / name, "mask_rcnn_gt", split.classes, settings) as store:

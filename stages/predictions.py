@@ -8,9 +8,10 @@ from stages import SHELF, read_parameters, run, scratch, shelve
 
 
 def main() -> None:
-    """Read data/mask_rcnn/weights.safetensors and data/dataset, write data/predictions."""
+    """Read data/dataset and the weights of mask_rcnn and prm, write data/predictions."""
     parameters = read_parameters(PredictionsParameters, "predictions")
-    predictor = Predictor(SHELF / "mask_rcnn" / "weights.safetensors", parameters)
+    weights, of_classifier = (SHELF / n / "weights.safetensors" for n in ("mask_rcnn", "prm"))
+    predictor = Predictor(weights, parameters, of_classifier)
     with scratch("predictions") as unfinished:
         place = unfinished / "predictions"
         for name in ("val", "train"):

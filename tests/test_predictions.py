@@ -5,11 +5,14 @@ from PIL import Image
 
 from benchmarks.tiny import MASK_RCNN as DESCRIPTION
 from pipeline import masks, runtime
-from pipeline.artifacts.instances import InstanceStore, InstanceWriter
+from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.weights import write_weights
+from pipeline.classifier import presence
+from pipeline.images import read_image
 from pipeline.networks.mask_rcnn import MaskRcnn
+from pipeline.networks.prm import Prm, PrmDescription
 from pipeline.parallel import ordered_map
-from pipeline.predictions import PredictionsParameters, Predictor, predict
+from pipeline.predictions import PredictionsParameters, Predictor, predict, rescored
 
 HEIGHT, WIDTH = 100, 150
 
@@ -62,7 +65,7 @@ def photographs(tmp_path):
 
 def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(score_threshold=0.0, detections=10)
+    parameters = PredictionsParameters(score_threshold=0.0, detections=10, presence=0)
     predictor = Predictor(tmp_path / "weights.safetensors", parameters)
     with InstanceWriter(tmp_path / "store", "predictions", DESCRIPTION.classes, {}) as writer:
         for path, found in zip(photographs, ordered_map(predictor, photographs, 1), strict=True):
@@ -81,6 +84,48 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
 
 def test_a_threshold_above_every_score_leaves_nothing(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(score_threshold=0.99, detections=10)
+    parameters = PredictionsParameters(score_threshold=0.99, detections=10, presence=0)
     found = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[0])
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
+
+
+def test_the_classifier_says_which_classes_there_are():
+    """0.4 is the best of class 0: with weight 1 it gets the classifier's 0.9, the next one half."""
+    found = Instances(
+        masks.encode(np.eye(4, dtype=bool).reshape(4, 2, 2)),
+        np.array([1, 0, 0, 1], np.int16),
+        np.array([0.6, 0.4, 0.2, 0.1], np.float32),
+    )
+    present = np.array([0.9, 0.3], np.float32)
+    fully = rescored(found, present, 1.0)
+    np.testing.assert_allclose(fully.score, [0.9, 0.45, 0.3, 0.05], rtol=1e-6)
+    assert fully.label.tolist() == [0, 0, 1, 1]
+    assert fully.masks == [found.masks[number] for number in (1, 2, 0, 3)]
+    half = rescored(found, present, 0.5)
+    expected = [np.sqrt(0.9 * 0.4), np.sqrt(0.3 * 0.6), np.sqrt(0.9 * 0.4) / 2]
+    np.testing.assert_allclose(half.score[:3], expected, rtol=1e-6)
+    none = found.take(np.arange(0))
+    assert rescored(none, present, 1.0).score.shape == (0,)
+
+
+def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):
+    write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
+    description = PrmDescription(
+        backbone="tf_efficientnet_lite0", classes=DESCRIPTION.classes, side=64, upsample=1
+    )
+    torch.manual_seed(0)
+    write_weights(tmp_path / "prm.safetensors", Prm(description, "none"), description)
+    alone, asked = (
+        Predictor(
+            tmp_path / "weights.safetensors",
+            PredictionsParameters(score_threshold=0.0, detections=10, presence=weight),
+            tmp_path / "prm.safetensors",
+        )(photographs[0])
+        for weight in (0.0, 1.0)
+    )
+    assert sorted(map(str, alone.masks)) == sorted(map(str, asked.masks))
+    network = Prm.load(tmp_path / "prm.safetensors")
+    present = presence(network, read_image(photographs[0]))
+    for label in np.unique(asked.label):
+        best = asked.score[asked.label == label].max()
+        assert best == pytest.approx(present[label], rel=1e-5)

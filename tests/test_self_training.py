@@ -18,7 +18,8 @@ def instances(*numbered):
     for shape, (_, place) in zip(shapes, numbered, strict=True):
         shape[place : place + 3, place : place + 3] = True
     labels = np.array([label for label, _ in numbered], np.int16)
-    return Instances(masks.encode(shapes), labels, np.full(len(numbered), 0.9, np.float32))
+    scores = 0.4 * 0.7 ** np.arange(len(numbered), dtype=np.float32)
+    return Instances(masks.encode(shapes), labels, scores)
 
 
 class Drawn:
@@ -34,7 +35,7 @@ class Drawn:
 @pytest.fixture
 def relabelled(tmp_path):
     found = {
-        "both": instances((0, 10), (0, 14), (1, 12)),
+        "both": instances((0, 10), (0, 14), (0, 16), (1, 12)),  # the third is half as likely
         "cat": instances((0, 10), (2, 11)),
         "none": instances(),
         "bare": instances((1, 10)),
@@ -49,7 +50,7 @@ def relabelled(tmp_path):
         for name, of_image in found.items():
             store.add(name, SIDE, SIDE, of_image)
     split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
-    return Relabelled(split, InstanceStore(tmp_path / "train"), Drawn())
+    return Relabelled(split, InstanceStore(tmp_path / "train"), 0.6, Drawn())
 
 
 def described(shown):

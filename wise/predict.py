@@ -84,20 +84,21 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
     """Put together what params.yaml and the shelf say."""
     project = root()
     with contextlib.chdir(project):
-        detections = read_parameters(PredictionsParameters, "predictions").detections
-        predictor = Predictor(
-            detector, PredictionsParameters(score_threshold=score, detections=detections)
-        )
+        own = project / "data" / "mask_rcnn" / "weights.safetensors"
+        # Of another project's classes the classifier knows nothing.
+        of_classifier = own.parents[1] / "prm" / own.name if detector == own else None
+        detections = read_parameters(PredictionsParameters, "predictions")
+        predictor = Predictor(detector, detections, of_classifier)
         runtime.device()  # now, and not for every photograph, it is said what is missing
         if not refined:
-            return Finder(predictor)
+            return Finder(predictor, score)
         minimum = read_parameters(RefinementParameters, "refinement").minimum_objectness
         parameters = read_parameters(ProposalsParameters, "proposals")
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
         supervision(parameters)  # likewise
-        return Finder(predictor, proposer_of(parameters), minimum)
+        return Finder(predictor, score, proposer_of(parameters), minimum)
 
 
 def write_all(
