@@ -12,7 +12,7 @@ from pipeline.artifacts.instances import Instances
 from pipeline.errors import InputError
 from pipeline.predictions import Predictor
 from pipeline.proposals import Grouper, SharpMaskProposer
-from pipeline.refinement import refine
+from pipeline.refinement import RefinementParameters, refine
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -27,16 +27,16 @@ class Finder:
     predictor: Predictor
     least_score: float
     proposer: SharpMaskProposer | Grouper | None = None
-    minimum_objectness: float = 0.0
+    refinement: RefinementParameters | None = None
 
     def __call__(self, photograph: Path) -> Instances | InputError:
         """Give the instances, or why the photograph cannot be read: others can."""
         try:
             found = self.predictor(photograph)
             found = found.take(np.flatnonzero(found.score >= self.least_score))
-            if self.proposer is None:
+            if self.proposer is None or self.refinement is None:
                 return found
-            return refine(found, self.proposer(photograph), self.minimum_objectness)
+            return refine(found, self.proposer(photograph), self.refinement)
         except InputError as error:
             return error
 

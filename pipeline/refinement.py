@@ -18,6 +18,9 @@ class RefinementParameters(Parameters):
     minimum_objectness: float = Field(
         ge=0, le=1, description="least score of a proposal (paper: 0; released code: 0.75)"
     )
+    minimum_similarity: float = Field(
+        ge=0, le=1, description="least Jaccard similarity of a proposal to what it replaces"
+    )
 
 
 @dataclass(frozen=True)
@@ -32,25 +35,30 @@ class Refiner:
         """Refine the predictions of one image."""
         instances = opened(InstanceStore, self.predictions).instances(image_id)
         proposals = opened(ProposalStore, self.proposals).proposals(image_id)
-        return refine(instances, proposals, self.parameters.minimum_objectness)
+        return refine(instances, proposals, self.parameters)
 
 
-def refine(instances: Instances, proposals: Proposals, minimum_objectness: float) -> Instances:
+def refine(
+    instances: Instances, proposals: Proposals, parameters: RefinementParameters
+) -> Instances:
     """Replace every mask by the proposal of highest Jaccard similarity (WISE, figure 3).
 
-    Of equally similar proposals the first, most object-like one is taken. A mask that no
-    proposal of at least `minimum_objectness` overlaps stays as it is.
+    Of equally similar proposals the first, most object-like one is taken. A mask stays as it is
+    that no proposal of at least `minimum_objectness` overlaps, or none by `minimum_similarity`.
     """
     eligible = [
         mask
         for mask, score in zip(proposals.masks, proposals.score, strict=True)
-        if score >= minimum_objectness
+        if score >= parameters.minimum_objectness
     ]
     if not eligible:
         return instances
     similarity = masks.jaccard(instances.masks, eligible)
+    least = parameters.minimum_similarity
     refined = [
-        eligible[best] if similarity[number, best] > 0 else instances.masks[number]
-        for number, best in enumerate(similarity.argmax(axis=1))
+        eligible[best] if of_mask[best] > 0 and of_mask[best] >= least else mask
+        for mask, of_mask, best in zip(
+            instances.masks, similarity, similarity.argmax(axis=1), strict=True
+        )
     ]
     return Instances(refined, instances.label, instances.score)

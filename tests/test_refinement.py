@@ -28,26 +28,30 @@ def proposals_of(shapes, rng):
     return Proposals(masks.encode(shapes), np.sort(rng.random(len(shapes), np.float32))[::-1])
 
 
-def by_loop(shapes, candidates, objectness, minimum):
+def settings(objectness=0.0, similarity=0.0):
+    return RefinementParameters(minimum_objectness=objectness, minimum_similarity=similarity)
+
+
+def by_loop(shapes, candidates, objectness, minimum, least):
     refined = []
     for shape in shapes:
         best, highest = shape, 0.0
         for candidate, score in zip(candidates, objectness, strict=True):
             union = (shape | candidate).sum()
             similarity = (shape & candidate).sum() / union
-            if score >= minimum and similarity > highest:
+            if score >= minimum and similarity > highest and similarity >= least:
                 best, highest = candidate, similarity
         refined.append(best)
     return np.array(refined)
 
 
-@pytest.mark.parametrize("minimum", [0.0, 0.5, 0.9])
-def test_like_a_loop_over_decoded_masks(minimum):
+@pytest.mark.parametrize(("minimum", "least"), [(0.0, 0.0), (0.5, 0.0), (0.9, 0.0), (0.0, 0.4)])
+def test_like_a_loop_over_decoded_masks(minimum, least):
     rng = np.random.default_rng(3)
     shapes, candidates = rectangles(rng, 12), rectangles(rng, 25)
     instances, proposals = of(shapes, rng), proposals_of(candidates, rng)
-    refined = refine(instances, proposals, minimum)
-    expected = by_loop(shapes, candidates, proposals.score, minimum)
+    refined = refine(instances, proposals, settings(minimum, least))
+    expected = by_loop(shapes, candidates, proposals.score, minimum, least)
     np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
     assert (expected != shapes).any()
     np.testing.assert_array_equal(refined.label, instances.label)
@@ -60,7 +64,7 @@ def test_keeps_a_mask_that_no_proposal_overlaps():
     candidates = np.zeros((1, HEIGHT, WIDTH), bool)
     candidates[0, :6, :6] = True
     rng = np.random.default_rng(0)
-    refined = refine(of(shapes, rng), proposals_of(candidates, rng), 0.0)
+    refined = refine(of(shapes, rng), proposals_of(candidates, rng), settings())
     expected = np.stack([candidates[0], shapes[1]])
     np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
 
@@ -69,7 +73,7 @@ def test_keeps_a_mask_that_no_proposal_overlaps():
 def test_nothing_to_refine_or_to_refine_by(predicted, proposed):
     rng = np.random.default_rng(1)
     instances = of(rectangles(rng, predicted), rng)
-    refined = refine(instances, proposals_of(rectangles(rng, proposed), rng), 0.0)
+    refined = refine(instances, proposals_of(rectangles(rng, proposed), rng), settings())
     assert refined.masks == instances.masks
 
 
@@ -81,6 +85,6 @@ def test_reads_what_the_stores_hold(tmp_path):
         store.add("one", HEIGHT, WIDTH, instances)
     with ProposalWriter(tmp_path / "proposals", "sharpmask", "masks", {}) as store:
         store.add("one", HEIGHT, WIDTH, proposals)
-    parameters = RefinementParameters(minimum_objectness=0.5)
+    parameters = settings(0.5)
     refined = Refiner(tmp_path / "predictions", tmp_path / "proposals", parameters)("one")
-    assert refined.masks == refine(instances, proposals, 0.5).masks
+    assert refined.masks == refine(instances, proposals, parameters).masks

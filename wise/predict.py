@@ -92,13 +92,13 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
         runtime.device()  # now, and not for every photograph, it is said what is missing
         if not refined:
             return Finder(predictor, score)
-        minimum = read_parameters(RefinementParameters, "refinement").minimum_objectness
+        refinement = read_parameters(RefinementParameters, "refinement")
         parameters = read_parameters(ProposalsParameters, "proposals")
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
         supervision(parameters)  # likewise
-        return Finder(predictor, score, proposer_of(parameters), minimum)
+        return Finder(predictor, score, proposer_of(parameters), refinement)
 
 
 def write_all(
