@@ -46,10 +46,10 @@ SHARPMASK = Description(
 )
 
 
-def write_project(folder: Path, images: int) -> None:
+def write_project(folder: Path, images: int, backbone: str = BACKBONE) -> None:
     """Write a project in which the per-image stages can run: nine in ten images are of train.
 
-    Photographs are `FILES` at most, each indexed many times.
+    Photographs are `FILES` at most, each indexed many times. All networks have the `backbone`.
     """
     for part in ("pipeline", "stages"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -60,13 +60,22 @@ def write_project(folder: Path, images: int) -> None:
     for name, of_split in (("train", photographs[:train]), ("val", photographs[train:])):
         split = Split(root="photographs", classes=CLASSES, photographs=tuple(of_split))
         split.write(folder / "data" / "dataset" / f"{name}.json")
-    _write_networks(folder / "data")
+    _write_networks(folder / "data", backbone)
+
+
+def use_grouping(folder: Path) -> None:
+    """Let proposals be made by grouping from now on."""
+    file = folder / "params.yaml"
+    parameters = yaml.safe_load(file.read_text())
+    parameters["proposals"] |= {"method": "grouping", "source": "pipeline/grouping.py"}
+    file.write_text(yaml.safe_dump(parameters, sort_keys=False))
 
 
 def _parameters() -> dict[str, Any]:
     parameters: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
     parameters["proposals"]["count"] = 20
-    parameters["proposals"]["sharpmask"] |= {"smallest_scale": -0.5, "largest_scale": 0.0}
+    parameters["proposals"]["sharpmask"] |= {"smallest_scale": 0.0, "largest_scale": 0.0}
+    parameters["proposals"]["grouping"] |= {"colour_spaces": ["lab"], "scales": [100.0]}
     parameters["sampler"]["visits"] = 2
     parameters["predictions"] |= {"score_threshold": 0.0, "detections": 10}
     return parameters
@@ -91,11 +100,15 @@ def _photographs(folder: Path, count: int) -> list[Photograph]:
     ]
 
 
-def _write_networks(shelf: Path) -> None:
+def _write_networks(shelf: Path, backbone: str) -> None:
     torch.manual_seed(0)
+    other = {"backbone": backbone}
+    prm, sharpmask = PRM.model_copy(update=other), SHARPMASK.model_copy(update=other)
+    architecture = ARCHITECTURE.model_copy(update=other)
+    mask_rcnn = MaskRcnnDescription(classes=CLASSES, architecture=architecture)
     for stage, network, description in (
-        ("prm", Prm(PRM, "none"), PRM),
-        ("sharpmask", SharpMask(SHARPMASK, "none"), SHARPMASK),
-        ("mask_rcnn", MaskRcnn(MASK_RCNN, "none"), MASK_RCNN),
+        ("prm", Prm(prm, "none"), prm),
+        ("sharpmask", SharpMask(sharpmask, "none"), sharpmask),
+        ("mask_rcnn", MaskRcnn(mask_rcnn, "none"), mask_rcnn),
     ):
         write_weights(shelf / stage / "weights.safetensors", network, description)

@@ -5,8 +5,8 @@ network in torchvision's own `GeneralizedRCNN`, whose transform scales and pads 
 process; four loaders that decode, flip and hand over lists of float images; SGD; the loss's value
 asked for at every step; torch's defaults for memory and layout. Each side is a process of its own,
 as the memory allocator is set once a process. Then what single levers give within a step, of which
-bf16 is tried on a GPU alone. Run as `python -m benchmarks.training`; with `profile` behind it, the
-operations that a step spends its time on.
+bf16 and `torch.compile` are tried on a GPU alone. `python -m benchmarks.training profile` prints
+the operations that a step spends its time on.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from benchmarks.table import ROOT, Line, print_table, side_by_side
+from benchmarks.table import ROOT, Line, side_by_side
 from pipeline import masks, runtime
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
@@ -48,6 +48,8 @@ from pipeline.training import Mean, Places, Visit, fit, to_device
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
 WARM_UP, PROFILED = 4, 3  # steps
+LEVERS = ("channels last", "fused SGD", "bf16", "torch.compile")
+LEVERS_OF_A_CPU = LEVERS[:2]
 CLASSES = ("object",)
 SGD = {"lr": 0.0025, "momentum": 0.9, "weight_decay": 0.0001}
 
@@ -80,7 +82,7 @@ def print_profile() -> None:
         folder = Path(name)
         scenes.draw_coco(folder / "source", BATCH, seed=0)
         _write_stores(folder)
-        step = _stepper(_batch(_samples(folder)), channels_last=True, fused=False, bf16=False)
+        step = _stepper(_batch(_samples(folder)), _pulled())
     for _ in range(WARM_UP):
         step()
     on_gpu = runtime.device().type == "cuda"
@@ -246,11 +248,10 @@ def _collate(batch: Sequence[Any]) -> tuple[Any, ...]:
 def _levers(folder: Path) -> Iterator[Line]:
     """Yield the milliseconds of a step with a lever against those without it."""
     runtime.keep_freed_memory()
-    batch = _batch(_samples(folder))
-    full = {"channels_last": True, "fused": False, "bf16": runtime.device().type == "cuda"}
-    levers = ["channels_last", "fused", *(["bf16"] if full["bf16"] else [])]
-    for lever in levers:
-        with_it, without = (_stepper(batch, **{**full, lever: pulled}) for pulled in (True, False))
+    batch, pulled = _batch(_samples(folder)), _pulled()
+    on_gpu = runtime.device().type == "cuda"
+    for lever in LEVERS if on_gpu else LEVERS_OF_A_CPU:
+        with_it, without = _stepper(batch, pulled | {lever}), _stepper(batch, pulled - {lever})
         seconds = side_by_side(with_it, without, runs=5)
         milliseconds = [1000 * value for value in seconds]
         yield Line(f"a Mask R-CNN step, {lever}", "ms", milliseconds[0], "without", milliseconds[1])
@@ -260,17 +261,25 @@ def _batch(samples: MaskedPhotographs) -> Any:
     return samples.collate([samples[Visit(0, item)] for item in range(BATCH)])
 
 
-def _stepper(batch: Any, channels_last: bool, fused: bool, bf16: bool) -> Callable[[], None]:
+def _pulled() -> set[str]:
+    """The levers that the stage pulls on this device."""
+    return {"channels last"} | ({"fused SGD", "bf16"} if runtime.device().type == "cuda" else set())
+
+
+def _stepper(batch: Any, levers: set[str]) -> Callable[[], None]:
+    """Make a step of training with some of the `LEVERS`."""
     device = runtime.device()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.channels_last if "channels last" in levers else torch.contiguous_format
     network = _network().to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
+    if "torch.compile" in levers:
+        network.backbone.compile()  # of the rest, shapes change with every image
     loss = mask_rcnn_loss(network)
-    optimiser = torch.optim.SGD(network.parameters(), fused=fused, **SGD)
+    optimiser = torch.optim.SGD(network.parameters(), fused="fused SGD" in levers, **SGD)
 
     def step() -> None:
         placed = to_device(batch, device)
         placed["images"] = placed["images"].contiguous(memory_format=layout)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in levers):
             terms = loss(placed)
         optimiser.zero_grad()
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()
@@ -281,8 +290,6 @@ def _stepper(batch: Any, channels_last: bool, fused: bool, bf16: bool) -> Callab
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case []:
-            print_table(lines())
         case ["profile"]:
             print_profile()
         case [side, folder]:

@@ -1,182 +1,346 @@
-"""How long a run will take on this machine: a few real images and steps of training, timed."""
+"""How long a run will take on this machine: a rehearsal with untrained networks, timed.
 
-import math
+Of every training a few steps are made, and a few photographs are led through the other stages.
+That takes as long as with trained networks but for what hangs on their results: how many peaks
+and detections there will be is not known.
+"""
+
+import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import median
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pipeline import runtime
+from pipeline import masks, runtime
+from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.mask_rcnn import MaskRcnnParameters, mask_rcnn_loss, target
+from pipeline.classifier import as_input
+from pipeline.datasets.coco import read_source
+from pipeline.imported import read_proposals
+from pipeline.mask_rcnn import MaskedPhotographs, MaskRcnnParameters, mask_rcnn_loss
 from pipeline.mask_rcnn_gt import MaskRcnnGtParameters
-from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription, fit_size, pad, to_size
+from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
 from pipeline.networks.prm import Prm
+from pipeline.networks.sharpmask import WINDOW, Description, SharpMask
 from pipeline.peaks import PeaksParameters, locate
 from pipeline.predictions import PredictionsParameters, predict
 from pipeline.prm import PrmParameters, TaggedImages, prm_loss, untrained
-from pipeline.proposals import Grouper, ProposalsParameters
-from pipeline.training import Loss, Schedule, Visit, to_device
+from pipeline.proposals import (
+    SHARPMASK_SOURCE,
+    ProposalsParameters,
+    propose_windows,
+    proposer_of,
+)
+from pipeline.refinement import RefinementParameters, refine
+from pipeline.retrieval import RetrievalParameters, retrieve
+from pipeline.sampler import SamplerParameters, draw
+from pipeline.sharpmask import (
+    COARSE_TARGET_SIDE,
+    PatchSamples,
+    SharpMaskParameters,
+    deepmask_loss,
+    sharpening_loss,
+)
+from pipeline.training import Loss, Samples, Schedule, Visit, to_device
 
+# Photographs, and items of a training, that are timed.
 TIMED = 4
+# Of a mask in a store of SharpMask's, the longest mean that was measured: docs/performance.md.
+MASK_BYTES = 430
+# Each imports torch: a stage's own process, and the server that its workers are forked from.
+PROCESSES_A_STAGE = 2
+# Less than a minute a thousand photographs each, beside their start.
+NOT_TIMED = ["dataset", "evaluation", "report"]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+Propose = Callable[[Photograph], Proposals]
 
 
 class Settings(NamedTuple):
-    """The parameters of the stages that are timed."""
+    """The parameters of the stages that are timed, in the order of the pipeline."""
 
     prm: PrmParameters
     peaks: PeaksParameters
+    sharpmask: SharpMaskParameters
     proposals: ProposalsParameters
+    sampler: SamplerParameters
     mask_rcnn: MaskRcnnParameters
     predictions: PredictionsParameters
+    refinement: RefinementParameters
+    retrieval: RetrievalParameters
     mask_rcnn_gt: MaskRcnnGtParameters
 
 
 class Estimate(NamedTuple):
     """What a run needs.
 
-    seconds : of every stage that was timed.
+    seconds : of every stage that was timed, but for its start.
+    start_seconds : in which all stages together start.
     not_timed : the stages that were not.
-    proposal_bytes : of the proposals of all photographs, None where they were not timed.
+    stored_bytes : of proposals, peaks and networks, at most.
     photograph_bytes : of the photographs, which are not copied.
     free_bytes : on the disk of the working folder.
     """
 
     seconds: dict[str, float]
+    start_seconds: float
     not_timed: list[str]
-    proposal_bytes: int | None
+    stored_bytes: int
     photograph_bytes: int
     free_bytes: int
 
+    def total(self) -> float:
+        """Seconds of the run."""
+        return sum(self.seconds.values()) + self.start_seconds
+
 
 def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
-    """Time the stages with untrained networks on the first photographs of train."""
+    """Time a run.
+
+    Raises
+    ------
+    InputError
+        If what the run needs besides will not do, as the masks that SharpMask learns from.
+    """
     runtime.keep_freed_memory()
-    train = splits["train"]
-    first = train.photographs[:TIMED]
-    images = sum(len(split.photographs) for split in splits.values())
-    prm, step = _prm(train, settings.prm)
-    seconds = {
-        "prm": step * _steps(train, settings.prm.schedule),
-        "peaks": len(train.photographs)
-        * _seconds_an_image(
-            first,
-            lambda p: locate(prm, train.image(p), train.labels(p), settings.peaks),
-        ),
-    }
-    proposal_bytes = None
-    if settings.proposals.method == "grouping":
-        proposals: list[Proposals] = []
-        group = Grouper(settings.proposals)
-        seconds["proposals"] = images * _seconds_an_image(
-            first, lambda p: proposals.append(group(train.path(p)))
-        )
-        of_first = sum(len(rle["counts"]) for found in proposals for rle in found.masks)
-        proposal_bytes = round(of_first / len(proposals) * images)
-    detector, step = _mask_rcnn(train, settings)
-    seconds["mask_rcnn"] = step * _steps(train, settings.mask_rcnn.schedule)
-    seconds["predictions"] = images * _seconds_an_image(
-        first, lambda p: predict(detector, train.image(p))
-    )
+    few = _few(splits["train"])
+    train, val = (len(splits[name].photographs) for name in ("train", "val"))
+    seconds: dict[str, float] = {}
+    prm, seconds["prm"] = _prm(splits["train"], few, settings.prm)
+    detector, seconds["mask_rcnn"] = _mask_rcnn(few, train, settings)
+    stored = _bytes(prm) + _bytes(detector)
+    if settings.proposals.source == SHARPMASK_SOURCE:
+        sharpmask, seconds["sharpmask"] = _sharpmask(settings.sharpmask)
+        stored += _bytes(sharpmask)
+        propose = _untrained_proposer(sharpmask, few, settings.proposals)
+    else:
+        propose = _proposer(splits["train"], settings.proposals)
+
+    rehearse = partial(_rehearse, few, prm, propose, detector, settings)
+    with _one_thread():
+        rehearsed = [rehearse(photograph) for photograph in few.photographs]
+    one = {stage: median(of[stage] for of, _ in rehearsed) for stage in rehearsed[0][0]}
+    for stage in ("peaks", "sampler"):
+        seconds[stage] = train * one[stage] / runtime.workers()
+    for stage in ("proposals", "predictions", "refinement", "retrieval"):
+        seconds[stage] = (train + val) * one[stage] / runtime.workers()
+    # The peaks of val are found there.
+    seconds["retrieval"] += val * one["peaks"] / runtime.workers()
     if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
         seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
-    others = [
-        "sharpmask",
-        "proposals",
-        "sampler",
-        "refinement",
-        "retrieval",
-        "evaluation",
-        "report",
-    ]
-    if settings.proposals.method != "sharpmask":
-        others.remove("sharpmask")
+    rounds, finds = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
+    seconds["mask_rcnn"] = rounds * seconds["mask_rcnn"] + (rounds - 1) * finds
+
+    an_image = median(stored_bytes for _, stored_bytes in rehearsed)
     return Estimate(
-        seconds,
-        [name for name in others if name not in seconds],
-        proposal_bytes,
+        {stage: seconds[stage] for stage in Settings._fields if stage in seconds},
+        (len(seconds) + len(NOT_TIMED)) * PROCESSES_A_STAGE * _timed(_start_process)[1],
+        NOT_TIMED,
+        stored + round((train + val) * an_image),
         sum(split.path(p).stat().st_size for split in splits.values() for p in split.photographs),
         shutil.disk_usage(Path.cwd()).free,
     )
 
 
-def _prm(split: Split, parameters: PrmParameters) -> tuple[Prm, float]:
-    """An untrained classifier, and the seconds of a step of its training."""
+def _few(split: Split) -> Split:
+    """Some photographs with tags, spread over the split."""
+    tagged = [photograph for photograph in split.photographs if photograph.tags]
+    spread = tagged[:: max(1, len(tagged) // TIMED)][:TIMED]
+    return split.model_copy(update={"photographs": tuple(spread)})
+
+
+def _prm(split: Split, few: Split, parameters: PrmParameters) -> tuple[Prm, float]:
+    """An untrained classifier, and the seconds of its training."""
     network = untrained(split, parameters)
-    samples = TaggedImages(split, parameters.side, parameters.seed)
-    items = islice(cycle(range(min(TIMED, len(samples)))), parameters.schedule.batch)
-    batch = samples.collate([samples[Visit(0, item)] for item in items])
-    seconds = _seconds_a_step(network, prm_loss(network, parameters.peak_gradient), batch)
-    return network.eval(), seconds
+    loss = prm_loss(network, parameters.peak_gradient)
+    samples = TaggedImages(few, parameters.side, parameters.seed)
+    seconds = _training(network, loss, samples, parameters.schedule, len(split.photographs))
+    return network, seconds
 
 
-def _mask_rcnn(split: Split, settings: Settings) -> tuple[MaskRcnn, float]:
-    """An untrained detector, and the seconds of a step of its training."""
-    parameters = settings.mask_rcnn
-    description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
-    network = MaskRcnn(
-        description,
-        parameters.weights,
-        settings.predictions.score_threshold,
-        settings.predictions.detections,
-    ).to(runtime.device())
-    network.to(memory_format=torch.channels_last)
-    images, targets = [], []
-    for photograph in islice(cycle(split.photographs[:TIMED]), parameters.schedule.batch):
-        size = fit_size(photograph.height, photograph.width, parameters.architecture)
-        images.append(to_size(split.image(photograph), size))
-        # What pseudo masks there will be is not known: an object in the middle, for each tag.
-        shape = torch.zeros((1, *size), dtype=torch.uint8)
-        shape[:, size[0] // 4 : -(size[0] // 4), size[1] // 4 : -(size[1] // 4)] = 1
-        labels = np.array(split.labels(photograph) or [0], np.int16)
-        targets.append(target(shape.repeat(len(labels), 1, 1), labels))
-    padded, sizes = pad(images)
-    batch = {"images": padded, "sizes": sizes, "targets": targets}
-    seconds = _seconds_a_step(network, mask_rcnn_loss(network), batch)
-    return network.eval(), seconds
+def _mask_rcnn(few: Split, photographs: int, settings: Settings) -> tuple[MaskRcnn, float]:
+    """An untrained detector, and the seconds of its training."""
+    parameters, kept = settings.mask_rcnn, settings.predictions
+    description = MaskRcnnDescription(classes=few.classes, architecture=parameters.architecture)
+    network = MaskRcnn(description, parameters.weights, kept.score_threshold, kept.detections)
+    network.to(runtime.device()).to(memory_format=torch.channels_last)
+    samples = MaskedPhotographs(few, _InTheMiddle(few), parameters)
+    loss = mask_rcnn_loss(network)
+    return network, _training(network, loss, samples, parameters.schedule, photographs)
 
 
-def _steps(split: Split, schedule: Schedule) -> int:
-    return schedule.epochs * math.ceil(len(split.photographs) / schedule.batch)
+class _InTheMiddle:
+    """What pseudo masks there will be is not known: for every tag an object in the middle."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._photographs = {photograph.id: photograph for photograph in split.photographs}
+
+    def __contains__(self, image_id: object, /) -> bool:
+        return image_id in self._photographs
+
+    def instances(self, image_id: str, _: int, /) -> Instances:
+        """Give the objects of an image, the same at every visit."""
+        photograph = self._photographs[image_id]
+        height, width = photograph.height, photograph.width
+        shape = np.zeros((1, height, width), bool)
+        shape[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+        label = np.array(self._split.labels(photograph), np.int16)
+        return Instances(masks.encode(shape) * len(label), label, np.ones(len(label), np.float32))
 
 
-def _seconds_a_step(network: torch.nn.Module, loss: Loss, batch: Any) -> float:
-    """The fastest of three steps, as later ones are: the first of all prepares the kernels."""
+def _sharpmask(parameters: SharpMaskParameters) -> tuple[SharpMask, float]:
+    """An untrained SharpMask, and the seconds of both phases of its training."""
+    source = read_source(Path(parameters.path))
+    described = parameters.model_dump(include=set(Description.model_fields))
+    network = SharpMask(Description(trained_on="nothing", **described), parameters.weights)
+    network.to(runtime.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    deepmask, refinement = network.deepmask, network.refinement
+    coarse = _training(
+        deepmask,
+        partial(deepmask_loss, deepmask, parameters.mask_weight),
+        PatchSamples(source, parameters, COARSE_TARGET_SIDE, background=True),
+        parameters.deepmask,
+        parameters.samples_per_epoch,
+    )
+    sharp = _training(
+        refinement,
+        partial(sharpening_loss, refinement, deepmask),
+        PatchSamples(source, parameters, WINDOW, background=False),
+        parameters.sharpening,
+        parameters.samples_per_epoch,
+    )
+    return network, coarse + sharp
+
+
+def _training(
+    network: torch.nn.Module, loss: Loss, samples: Samples, schedule: Schedule, items: int
+) -> float:
+    """Seconds of a training over so many items an epoch, some of which are the `samples`."""
     device = runtime.device()
-    network.train()
+    with _one_thread():
+        first = range(min(TIMED, len(samples)))
+        loaded = [_timed(samples.__getitem__, Visit(0, item)) for item in first]
+    some = cycle(sample for sample, _ in loaded)
+    batch = samples.collate(list(islice(some, schedule.batch)))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0)
 
     def step() -> None:
+        optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             terms = loss(to_device(batch, device))
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
-        network.zero_grad()
+        optimiser.step()
 
-    return min(_seconds(step) for _ in range(3))
+    network.train()
+    # Of three, for the first prepares the kernels.
+    computing = median(_timed(step)[1] for _ in range(3))
+    network.eval()
+    loading = schedule.batch * median(seconds for _, seconds in loaded)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    # Loading goes on beside the step, as far as there are workers and cores for both.
+    work_of_cores = (threads * computing + loading) / (os.cpu_count() or 1)
+    a_step = max(computing, loading / runtime.workers(), work_of_cores)
+    return schedule.epochs * items / schedule.batch * a_step
 
 
-def _seconds_an_image(
-    photographs: Sequence[Photograph], function: Callable[[Photograph], Any]
-) -> float:
-    """Seconds of the median photograph, shared among the worker processes, of one thread each."""
+def _untrained_proposer(
+    network: SharpMask, split: Split, parameters: ProposalsParameters
+) -> Propose:
+    return lambda photograph: propose_windows(
+        network, split.image(photograph), parameters.sharpmask, parameters.count
+    )
+
+
+def _proposer(split: Split, parameters: ProposalsParameters) -> Propose:
+    if parameters.method == "import":
+        imported = read_proposals(Path(parameters.source) / "train.json", split, parameters.count)
+        return lambda photograph: imported[photograph.id]
+    propose = proposer_of(parameters)
+    return lambda photograph: propose(split.path(photograph))
+
+
+def _rehearse(
+    few: Split,
+    prm: Prm,
+    propose: Propose,
+    detector: MaskRcnn,
+    settings: Settings,
+    photograph: Photograph,
+) -> tuple[dict[str, float], int]:
+    """Seconds of one process in every stage over a photograph, and the bytes that it stores."""
+    image, decoding = _timed(few.image, photograph)
+    peaks, locating = _timed(locate, prm, image, few.labels(photograph), settings.peaks)
+    proposals, proposing = _timed(propose, photograph)
+    _, drawing = _timed(draw, peaks, proposals, settings.sampler, np.random.default_rng(0))
+    instances, predicting = _timed(predict, detector, image)
+    _, refining = _timed(refine, instances, proposals, settings.refinement)
+    maps, looking = _timed(_maps, prm, image)
+    _, retrieving = _timed(
+        retrieve, peaks, maps, proposals, prm.description.side, settings.retrieval
+    )
+    seconds = {
+        "peaks": decoding + locating,
+        "proposals": proposing,
+        "sampler": drawing,
+        "predictions": decoding + predicting,
+        "refinement": refining,
+        "retrieval": decoding + looking + retrieving,
+    }
+    return seconds, peaks.response.nbytes + _mask_bytes(proposals, settings.proposals)
+
+
+@torch.inference_mode()
+def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
+    maps: torch.Tensor = network(as_input(network, image))[0]
+    return maps.float().cpu()
+
+
+def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
+    """Bytes that the masks take at most; those of an untrained SharpMask would say nothing."""
+    if parameters.source == SHARPMASK_SOURCE:
+        return parameters.count * MASK_BYTES
+    return sum(len(mask["counts"]) for mask in proposals.masks)
+
+
+def _bytes(network: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+def _start_process() -> None:
+    subprocess.run([sys.executable, "-c", "import pipeline.mask_rcnn"], check=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker process does."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        taken = [_seconds(partial(function, photograph)) for photograph in photographs]
+        yield
     finally:
         torch.set_num_threads(threads)
-    return float(np.median(taken)) / runtime.workers()
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def _timed(
+    function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
+) -> tuple[Result, float]:
+    """Call a function: what it gives, and the seconds that it takes."""
     start = time.perf_counter()
-    function()
+    result = function(*arguments, **named)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return result, time.perf_counter() - start

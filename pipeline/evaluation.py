@@ -401,21 +401,23 @@ def _rounded(value: float) -> float | None:
 
 
 def write_results(path: Path, method: Method) -> None:
-    """Write all instances of a method in COCO's result format, gzipped JSON.
+    """Write all instances of a method in COCO's result format, gzipped JSON, whole or not at all.
 
     Beyond that format, `image_id` is the name of the photograph and `category` that of the
     class, whose `category_id` counts from 1.
     """
     classes = method.truth.classes
     path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
     # Neither time nor name goes into the file, whose bytes are those of its content.
-    with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+    with unfinished.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
         separator = "["
         for image_id in method.predictions:
             for result in _results(image_id, method.predictions.instances(image_id), classes):
                 lines.write(f"{separator}\n{json.dumps(result)}".encode())
                 separator = ","
         lines.write(b"\n]\n" if separator == "," else b"[]\n")
+    unfinished.replace(path)
 
 
 def _results(image_id: str, instances: Instances, classes: Sequence[str]) -> Iterator[Any]:

@@ -167,7 +167,8 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
                 f"{where}: the scheduler is gone; what was finished is kept: run again"
             ) from None
         finally:
-            pool.shutdown(wait=False)
+            if client.status == "running":  # without a scheduler there is nothing to cancel
+                pool.shutdown(wait=False)
 
 
 def _task(

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from scmrepo.exceptions import SCMError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -123,7 +124,8 @@ def fit(
     Raises
     ------
     InputError
-        If a loss is no longer finite, or a checkpoint cannot be written.
+        If a loss is no longer finite, a checkpoint cannot be written, an item cannot be read, or
+        a process that reads them was killed.
     """
     processes = join()
     share_batch_statistics(network, processes)
@@ -132,7 +134,7 @@ def fit(
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate_factor(schedule, steps))
     run = _Run(network, optimiser, rates, processes, steps)
     run.resume(places.checkpoint)
-    batches = iter(_loader(samples, schedule, seed, run.step, processes))
+    batches = _batches(_loader(samples, schedule, seed, run.step, processes))
     step = partial(_step, run, loss, schedule.clip, seed)
     with _curves(places.curves) as log:
         for means in run.history:
@@ -246,9 +248,7 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         terms = loss(to_device(batch, device))
     totals = torch.stack([term.total.float() for term in terms.values()])
-    counts = torch.stack(
-        [torch.as_tensor(term.count, dtype=torch.float32, device=device) for term in terms.values()]
-    )
+    counts = torch.stack([_on(device, term.count) for term in terms.values()])
     whole, counts = processes.total(torch.stack([totals.detach(), counts]))
     counts = counts.clamp(min=1)
     run.optimiser.zero_grad(set_to_none=True)
@@ -260,6 +260,13 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
     run.rates.step()
     means = whole / counts
     return {**dict(zip(terms, means, strict=True)), "loss": means.sum()}
+
+
+def _on(device: torch.device, count: Tensor | int) -> Tensor:
+    """Give a count as a number on the device, where it is made: a copy would wait for a GPU."""
+    if isinstance(count, Tensor):
+        return count.to(device, torch.float32)
+    return torch.full((), count, dtype=torch.float32, device=device)
 
 
 def write_results(
@@ -296,7 +303,11 @@ def _optimiser(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Opti
         },
         {"params": [p for n, p in learning if not n.startswith("backbone.")]},
     ]
-    common: dict[str, Any] = {"lr": schedule.rate, "weight_decay": schedule.weight_decay}
+    common: dict[str, Any] = {
+        "lr": schedule.rate,
+        "weight_decay": schedule.weight_decay,
+        "fused": runtime.device().type == "cuda",  # all weights in a few kernels
+    }
     if schedule.optimiser == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, **common)
     return torch.optim.AdamW(groups, **common)
@@ -361,6 +372,21 @@ def _loader(
     )
 
 
+def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield a loader's batches; what goes wrong in its processes is said in one line."""
+    try:
+        yield from loader
+    except InputError as error:  # with a traceback before it, which the loader adds
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise InputError(
+            "a process that prepares batches was killed, most likely for want of memory; run "
+            "again, with fewer: WISE_WORKERS=1; the training goes on from its last checkpoint"
+        ) from None
+
+
 def _start_loader(_: int) -> None:
     runtime.start_worker()
 
@@ -375,7 +401,14 @@ def _curves(folder: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
     if not runtime.is_main_process():
         yield lambda _: None
         return
-    with dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False, report=None) as live:
+    try:
+        live = dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False, report=None)
+    except SCMError as error:
+        raise InputError(
+            f"DVCLive cannot keep the curves ({error}): a git repository needs a first commit; "
+            "make one with git add --all && git commit, then run again"
+        ) from None
+    with live:
         yield partial(_log, live)
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from pipeline import runtime
+from pipeline.artifacts import files
 from pipeline.errors import InputError
 from pipeline.parameters import Parameters
 
@@ -26,6 +28,7 @@ SHELF = Path("data")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Model = TypeVar("Model", bound=Parameters)
+Result = TypeVar("Result")
 
 
 def read_parameters(model: type[Model], stage: str) -> Model:
@@ -71,6 +74,15 @@ def scratch(stage: str) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder)
+
+
+def once(unfinished: Path, name: str, work: Callable[..., Result], *of: Any) -> Result:
+    """Do a part of a stage's work and keep its result in the scratch folder, or find it there."""
+    place = unfinished / ".once" / name
+    if not place.exists():
+        files.write_bytes(place, pickle.dumps(work(*of)))
+    result: Result = pickle.loads(place.read_bytes())
+    return result
 
 
 def shelve(finished: Path, place: Path) -> None:

@@ -12,7 +12,7 @@ from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.truth import Truth
 from pipeline.evaluation import EvaluationParameters, Method, PseudoMasks
 from pipeline.progress import track
-from stages import SHELF, read_parameters, run, scratch, shelve
+from stages import SHELF, once, read_parameters, run, scratch, shelve
 
 
 def main() -> None:
@@ -22,14 +22,15 @@ def main() -> None:
     truth = {split: Truth.read(folder / f"{split}.json") for split in ("train", "val")}
     with scratch("evaluation") as work:
         metrics = judge_methods(open_methods(truth), parameters, work)
-        quality = judge_stages(truth)
+        quality = judge_stages(truth, work)
         files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
         source = ProposalStore(SHELF / "proposals" / "train").attributes
         table = tables.of_evaluation(metrics, quality, source)
         files.write_bytes(work / "table.md", table.encode())
         for part in sorted(work.glob("[!.]*")):
             shelve(part, SHELF / "evaluation" / part.name)
-    print(table)
+    if any(of_split.images for of_split in truth.values()):
+        print(table)
     for split, of_split in truth.items():
         if not of_split.images:
             print(f"evaluation: no image of {split} has true masks: nothing to compare with")
@@ -43,11 +44,10 @@ def judge_methods(
     """Judge every method; write its instances, and the numbers by class, size and count."""
     metrics, overlaps = {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
-        pairs = evaluation.pairs_of(method, parameters)
-        metrics[name] = evaluation.evaluate(pairs, parameters)
-        overlaps[name] = breakdown.overlaps(pairs["wise"].pairs)
-        file = work / "instances" / f"{name.replace('/', '-')}.json.gz"
-        evaluation.write_results(file, method)
+        place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
+        metrics[name], overlaps[name] = once(work, place.stem, judge, method, parameters)
+        if not place.exists():
+            evaluation.write_results(place, method)
     for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots want their columns, if empty
         overlaps.setdefault(name, breakdown.overlaps([]))
     tables.write_per_class(work / "per_class.csv", metrics)
@@ -55,6 +55,14 @@ def judge_methods(
     breakdown.write_by_area(work / "by_area.csv", overlaps)
     breakdown.write_by_count(work / "by_count.csv", overlaps)
     return metrics
+
+
+def judge(
+    method: Method, parameters: EvaluationParameters
+) -> tuple[dict[str, Any], breakdown.Overlaps]:
+    """Judge a method by every protocol, and instance by instance."""
+    pairs = evaluation.pairs_of(method, parameters)
+    return evaluation.evaluate(pairs, parameters), breakdown.overlaps(pairs["wise"].pairs)
 
 
 def open_methods(truth: dict[str, Truth]) -> dict[str, Method]:
@@ -73,11 +81,14 @@ def open_methods(truth: dict[str, Truth]) -> dict[str, Method]:
     return methods
 
 
-def judge_stages(truth: dict[str, Truth]) -> dict[str, Any]:
+def judge_stages(truth: dict[str, Truth], work: Path) -> dict[str, Any]:
     """Judge the proposals of both splits, and the peaks of train."""
     proposals = {split: ProposalStore(SHELF / "proposals" / split) for split in truth}
     peaks, draws = PeakStore(SHELF / "peaks" / "train"), DrawStore(SHELF / "sampler" / "train")
-    of_proposals = {s: recall.proposal_quality(truth[s], proposals[s]) for s in truth}
+    of_proposals = {
+        s: once(work, f"proposals-{s}", recall.proposal_quality, truth[s], proposals[s])
+        for s in truth
+    }
     of_peaks = recall.peak_quality(truth["train"], peaks, proposals["train"], draws)
     return {"proposals": of_proposals, "peaks": {"train": of_peaks}}
 

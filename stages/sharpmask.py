@@ -19,7 +19,11 @@ def main() -> None:
             write_results(folder, network, description, losses)
             for name in RESULTS:
                 shelve(folder / name, SHELF / "sharpmask" / name)
-            print(f"sharpmask: trained on {description.trained_on}")
+            coarse, sharp = losses["deepmask"]["loss"], losses["sharpening"]["loss"]
+            print(
+                f"sharpmask: {description.trained_on}, loss {coarse:.3f} of DeepMask, "
+                f"{sharp:.3f} of sharpening"
+            )
 
 
 if __name__ == "__main__":

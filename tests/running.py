@@ -58,9 +58,9 @@ def wait_until(condition, process):
         time.sleep(0.005)
 
 
-def kill_soon(process):
-    """End a process and its workers, at a random moment of the next tenth of a second."""
-    time.sleep(random.uniform(0, 0.1))
+def kill_soon(process, within=0.1):
+    """End a process and its workers, at a random moment of the next seconds."""
+    time.sleep(random.uniform(0, within))
     assert process.poll() is None, process.communicate()[0]
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -47,6 +47,10 @@ def vanish_once(marker):
     return "done"
 
 
+def vanish(_):
+    os._exit(1)
+
+
 def test_a_whole_shelf_of_the_same_bytes(undisturbed, tmp_path, cluster):
     folder = copy_without(undisturbed, tmp_path / "cluster", *STAGES)
     for stage in STAGES:
@@ -99,6 +103,25 @@ def test_a_worker_forgets_what_an_earlier_run_left_in_its_caches(cluster, tmp_pa
 def test_the_task_of_a_vanished_worker_is_done_by_another(cluster, tmp_path):
     found = list(cluster_map(vanish_once, [tmp_path / "marker"], cluster.scheduler_address))
     assert found == ["done"]
+
+
+def test_a_task_that_no_worker_survives_is_said(cluster, monkeypatch):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # as after several
+    message = "a task lost its worker again and again.*start fewer workers a machine"
+    with pytest.raises(InputError, match=message):
+        list(cluster_map(vanish, range(3), cluster.scheduler_address))
+
+
+def test_a_scheduler_that_goes_is_said(monkeypatch):
+    monkeypatch.setattr(parallel, "SECONDS_TO_CONNECT", 1)  # and to connect again
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as other:
+        results = cluster_map(process_of, range(100), other.scheduler_address)
+        next(results)
+        other.close()
+        with pytest.raises(InputError, match="the scheduler is gone; what was finished is kept"):
+            list(results)
 
 
 def test_workers_of_other_code_are_refused(cluster, monkeypatch):

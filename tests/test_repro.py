@@ -17,6 +17,7 @@ import yaml
 from imports import ROOT
 from running import run_here, script, shelf
 
+from pipeline import evaluation
 from pipeline.datasets import scenes
 from pipeline.errors import InputError
 
@@ -141,6 +142,25 @@ def test_the_tables_are_there(project):
 def test_a_second_run_runs_nothing(project):
     assert stages_run(run(project, "dvc", "repro")) == []
     assert run(project, "dvc", "status").stdout.startswith("Data and pipelines are up to date")
+
+
+def test_an_evaluation_that_ends_early_goes_on_to_the_same_bytes(project, monkeypatch):
+    evaluate, judged = evaluation.evaluate, []
+
+    def evaluate_two(pairs, parameters):
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        judged.append(pairs)
+        return evaluate(pairs, parameters)
+
+    before = shelf(project, "evaluation")
+    monkeypatch.setattr(evaluation, "evaluate", evaluate_two)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(project, "evaluation")
+    monkeypatch.setattr(evaluation, "evaluate", lambda *of: judged.append(of) or evaluate(*of))
+    run_here(project, "evaluation")
+    assert len(judged) == 7  # methods: none twice
+    assert shelf(project, "evaluation") == before
 
 
 def test_only_a_stage_that_uses_a_line_runs_again(project):

@@ -1,6 +1,9 @@
 """The training loop: the same weights whatever the workers and however often it is killed."""
 
 import errno
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,20 @@ class Points:
 
     def collate(self, samples):
         return tuple(torch.stack(values) for values in zip(*samples, strict=True))
+
+
+class Unreadable(Points):
+    def __getitem__(self, visit: Visit):
+        if visit.item == 3:
+            raise InputError("photographs/3.jpg: broken image")
+        return super().__getitem__(visit)
+
+
+class TooLarge(Points):
+    """Points that cost the process its life, as a system short of memory takes it."""
+
+    def __getitem__(self, visit: Visit):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def schedule(**changes) -> Schedule:
@@ -127,6 +144,23 @@ def test_what_is_no_time_between_checkpoints_is_named(monkeypatch, wanted):
 def test_a_loss_that_is_not_finite_ends_training(tmp_path):
     with pytest.raises(InputError, match="loss of test is no longer finite at step 1; lower"):
         train(tmp_path, Points(fatal=0))
+
+
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"^photographs/3\.jpg: broken image$"):
+        train(tmp_path, Unreadable())
+
+
+def test_a_loader_that_is_killed_is_said_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"^a process that prepares batches was killed.*WORKERS=1"):
+        train(tmp_path, TooLarge())
+
+
+def test_a_repository_without_a_commit_ends_training(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a git repository needs a first commit; make one with"):
+        train(tmp_path)
 
 
 def test_pretrained_layers_learn_at_their_own_rate(tmp_path):

@@ -56,7 +56,10 @@ app = typer.Typer(**HELP, cls=Commands, no_args_is_help=True, pretty_exceptions_
 
 @app.callback()
 def about() -> None:
-    """Instance masks and a trained Mask R-CNN from image-level tags."""
+    """Instance masks and a trained Mask R-CNN from image-level tags.
+
+    Example: wise new cats --images ~/photographs --tags ~/photographs/tags.csv
+    """
 
 
 def main() -> None:

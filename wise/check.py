@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.artifacts.split import Split
-from pipeline.check import Checked
+from pipeline.check import Checked, Finding
 from pipeline.check import check as check_dataset
 from pipeline.dataset import DatasetParameters
 from pipeline.errors import InputError
+from pipeline.progress import duration
 from stages import read_parameters
 from wise.project import root
 
@@ -34,14 +35,22 @@ def check(
         if parameters.kind == "scenes":
             raise InputError("dataset.kind = 'scenes': drawn scenes need no check")
         checked = check_dataset(parameters, Path(parameters.path))
-        wrong = any(finding.level == "wrong" for finding in checked.findings)
-        timed = None if wrong or checked.splits is None else _estimate(checked.splits)
+        timed = None
+        if checked.splits is not None and not _is_wrong(checked):
+            try:
+                timed = _estimate(checked.splits)
+            except InputError as error:
+                checked.findings.append(Finding("wrong", str(error)))
     if as_json:
         typer.echo(_json(checked, timed))
     else:
         _print(checked, timed)
-    if wrong:
+    if _is_wrong(checked):
         raise typer.Exit(1)
+
+
+def _is_wrong(checked: Checked) -> bool:
+    return any(finding.level == "wrong" for finding in checked.findings)
 
 
 def _estimate(splits: dict[str, Split]) -> "Estimate":
@@ -58,7 +67,7 @@ def _json(checked: Checked, timed: "Estimate | None") -> str:
     content = {
         "findings": [finding._asdict() for finding in checked.findings],
         "images": {name: len(split.photographs) for name, split in (checked.splits or {}).items()},
-        "estimate": timed._asdict() if timed else None,
+        "estimate": {**timed._asdict(), "total_seconds": timed.total()} if timed else None,
     }
     return json.dumps(content, indent=1, ensure_ascii=False)
 
@@ -71,12 +80,15 @@ def _print(checked: Checked, timed: "Estimate | None") -> None:
     if not timed:
         typer.echo("mend what is wrong, then check again; a run is timed when nothing is")
         return
-    for stage, seconds in timed.seconds.items():
-        typer.echo(f"{stage}: about {seconds / 60:.1f} min (estimated from a few images)")
-    typer.echo(f"not timed: {', '.join(timed.not_timed)}")
-    if timed.proposal_bytes is not None:
-        typer.echo(f"proposals: about {timed.proposal_bytes / 1e6:.0f} MB on the disk")
+    typer.echo("the run here, estimated from a few images and steps:")
+    for stage, seconds in {**timed.seconds, "starts of stages": timed.start_seconds}.items():
+        typer.echo(f"  {stage}: {duration(seconds)}")
     typer.echo(
-        f"free on the disk: {timed.free_bytes / 1e9:.1f} GB; the photographs have "
-        f"{timed.photograph_bytes / 1e9:.3f} GB and are not copied"
+        f"  together: {duration(timed.total())}, and less than a minute a thousand photographs "
+        f"for each of {', '.join(timed.not_timed)}"
+    )
+    typer.echo(
+        f"disk: {timed.stored_bytes / 1e6:.0f} MB for proposals, peaks and networks, as much again "
+        f"in DVC's cache; {timed.free_bytes / 1e9:.1f} GB are free. The photographs, "
+        f"{timed.photograph_bytes / 1e6:.0f} MB, are not copied"
     )

@@ -347,6 +347,8 @@ def _write(
             shape=(shard_rows, *data.shape[1:]), index_location=ShardingCodecIndexLocation.start
         ),
         compressors=ZstdCodec(level=5),
+        # The shard is a file beside zarr.json: DVC's cost grows with folders, too.
+        chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=dims,
         attributes={"meaning": meaning},
     )
