@@ -20,8 +20,7 @@ def folders(tmp_path_factory):
     """One folder for one process, one for two; three steps of three items, so uneven shares."""
     both = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     for folder in both:
-        # Nothing is found between the rounds: finds follow rounding, and training follows them.
-        make(folder, epochs=3, batch=3, rounds=2, least_find=0.99)
+        make(folder, epochs=3, batch=3)
     return both
 
 
@@ -45,6 +44,16 @@ def test_two_processes_follow_the_recipe_of_one(folders, stage):
     assert got == pytest.approx(expected, rel=TOLERANCE[stage])
     assert shelf(one, stage).keys() == shelf(two, stage).keys()
     assert not list((two / ".scratch" / stage).rglob("*.pt"))
+
+
+def test_what_the_first_process_finds_between_rounds_all_are_trained_on(tmp_path):
+    make(tmp_path, epochs=1, batch=3, rounds=2)
+    together = start(tmp_path, *torchrun("mask_rcnn", 2), WISE_WORKERS="1")
+    said, _ = together.communicate()
+    assert together.returncode == 0, said
+    assert said.count("mask_rcnn, finds: 3/3") == 1, said
+    assert said.count("mask_rcnn: 3 images") == 1, said
+    assert "data/mask_rcnn/weights.safetensors" in shelf(tmp_path, "mask_rcnn")
 
 
 def test_a_loss_that_is_not_finite_ends_both_with_one_line(tmp_path):
