@@ -30,7 +30,7 @@ def decode(rles: Sequence[Rle], height: int, width: int) -> NDArray[np.bool_]:
     if not rles:
         return np.zeros((0, height, width), bool)
     decoded: NDArray[np.uint8] = coco_mask.decode(list(rles))
-    return decoded.transpose(2, 0, 1).astype(bool)
+    return decoded.transpose(2, 0, 1).view(bool)
 
 
 def from_counts(counts: Sequence[NDArray[np.uint8]], height: int, width: int) -> list[Rle]:
