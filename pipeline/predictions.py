@@ -91,9 +91,6 @@ def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> I
     ----------
     present : float32 (classes,), the classifier's probabilities.
     """
-    best = np.zeros(len(present), np.float32)
-    np.maximum.at(best, found.label, found.score)
-    of_class = present[found.label] / best[found.label]
-    score = found.score * of_class**weight
+    score = found.score * (present[found.label] / found.best_of_class()) ** weight
     order = np.argsort(-score, kind="stable")
     return replace(found, score=score).take(order)

@@ -49,5 +49,5 @@ class Relabelled:
     def _finds(self, image_id: str) -> Instances:
         found = self._found.instances(image_id)
         tagged = found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
-        best = [tagged.score[tagged.label == label].max() for label in tagged.label]
-        return tagged.take(np.flatnonzero(tagged.score >= self._least_find * np.array(best)))
+        counts = tagged.score >= self._least_find * tagged.best_of_class()
+        return tagged.take(np.flatnonzero(counts))

@@ -39,6 +39,12 @@ class Instances:
         """Some of them, by number."""
         return Instances([self.masks[row] for row in rows], self.label[rows], self.score[rows])
 
+    def best_of_class(self) -> NDArray[np.float32]:
+        """For each, the highest score among those of its class: float32 (n,)."""
+        best = np.zeros(self.label.max(initial=-1) + 1, np.float32)
+        np.maximum.at(best, self.label, self.score)
+        return best[self.label]
+
 
 class InstanceWriter(RaggedWriter):
     """Writes a store of instances; `stage` is the one that makes them."""
