@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -178,6 +179,11 @@ def theirs(folder: Path) -> float:
     """Images a second of the reference loop."""
     device = runtime.device()
     network, architecture = _network(), _parameters().architecture
+    for part in (network.rpn, network.heads):
+        ours = part.fg_bg_sampler
+        part.fg_bg_sampler = BalancedPositiveNegativeSampler(
+            ours.batch_size_per_image, ours.positive_fraction
+        )
     transform = GeneralizedRCNNTransform(
         architecture.min_side, architecture.max_side, [0.0] * 3, [1.0] * 3
     )

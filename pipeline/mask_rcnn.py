@@ -105,8 +105,8 @@ class MaskedPhotographs:
     def __len__(self) -> int:
         return len(self._photographs)
 
-    def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the image, uint8 (3, h, w), and its target: see `MaskRcnn.losses`."""
+    def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Give the image, uint8 (3, h, w), its target and seed: see `MaskRcnn.losses`."""
         photograph = self._photographs[visit.item]
         shown = self._objects.instances(photograph.id, visit.epoch)
         decoded = masks.decode(shown.masks, photograph.height, photograph.width)
@@ -119,13 +119,13 @@ class MaskedPhotographs:
         if rng.random() < self._parameters.flip:
             image, shapes = image.flip(2), shapes.flip(2)
         image = jitter_colours(image, rng, self._parameters.colour_jitter)
-        return image, target(shapes, shown.label)
+        return image, target(shapes, shown.label), int(rng.integers(2**63))
 
-    def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
+    def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
         """Pad the images to one size."""
-        images, targets = zip(*samples, strict=True)
+        images, targets, seeds = zip(*samples, strict=True)
         padded, sizes = pad(images)
-        return {"images": padded, "sizes": sizes, "targets": targets}
+        return {"images": padded, "sizes": sizes, "targets": targets, "seeds": seeds}
 
 
 def _check_visits(draws: DrawStore, visits: int, epochs: int) -> None:
@@ -178,15 +178,12 @@ def train(
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:
-    """Make the sum of Mask R-CNN's five losses (He et al., 3).
-
-    Each is a mean over regions, which is counted here as one over images: several processes
-    weigh the regions of an image by their share's number of them (objects, in the mask loss).
-    """
+    """Make the sum of Mask R-CNN's five losses, each a mean over regions (He et al., 3)."""
 
     def loss(batch: dict[str, Any]) -> dict[str, Mean]:
-        terms = network.losses(batch["images"] / 255, batch["sizes"], batch["targets"])
-        count = len(batch["targets"])
-        return {name: Mean(term * count, count) for name, term in terms.items()}
+        terms = network.losses(
+            batch["images"] / 255, batch["sizes"], batch["targets"], batch["seeds"]
+        )
+        return {name: Mean(mean * count, count) for name, (mean, count) in terms.items()}
 
     return loss

@@ -6,7 +6,8 @@ that was killed goes on from the step it kept, to the same weights.
 
 Under torchrun each process works its share of every batch, and gradients are those of the mean
 over all of it. That is exact, up to rounding, for every term that gives its own count (`Mean`) and
-for batch norm; what is drawn within a step (dropout, Mask R-CNN's regions) is other draws.
+for batch norm; dropout alone draws otherwise, and images of several sizes are padded to the
+largest of the share.
 """
 
 import io

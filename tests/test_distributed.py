@@ -11,9 +11,6 @@ from training_project import make
 
 from pipeline.distributed import Processes
 
-# Mask R-CNN draws anchors and regions, others in another process.
-TOLERANCE = {"prm": 1e-4, "sharpmask": 1e-4, "mask_rcnn": 0.05}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -41,7 +38,7 @@ def test_two_processes_follow_the_recipe_of_one(folders, stage):
     assert together.returncode == 0, said
     assert said.count(f"{stage}: ") == 1, said
     expected, got = losses(one, stage), losses(two, stage)
-    assert got == pytest.approx(expected, rel=TOLERANCE[stage])
+    assert got == pytest.approx(expected, rel=1e-4)
     assert shelf(one, stage).keys() == shelf(two, stage).keys()
     assert not list((two / ".scratch" / stage).rglob("*.pt"))
 

@@ -114,10 +114,10 @@ def samples_of(world, settings):
 def test_a_visit_shows_its_own_draws(world):
     samples = samples_of(world, parameters(flip=0))
     # Visit 0: proposal 0 twice for class 1, once; the one of a single row has no box.
-    _, first = samples[Visit(0, 0)]
+    _, first, _ = samples[Visit(0, 0)]
     assert first["labels"].tolist() == [2]
     assert first["boxes"].tolist() == [[0, 0, 30, 20]]
-    _, second = samples[Visit(1, 0)]
+    _, second, _ = samples[Visit(1, 0)]
     assert second["labels"].tolist() == [2, 2]
     assert second["boxes"].tolist() == [[30, 10, 60, 40], [4, 4, 60, 44]]
     np.testing.assert_array_equal(second["masks"].numpy(), shapes()[[1, 2]])
@@ -134,8 +134,8 @@ def test_too_few_visits(world):
 
 
 def test_the_mirror_turns_image_boxes_and_masks(world):
-    image, plain = samples_of(world, parameters(flip=0, colour_jitter=0))[Visit(1, 0)]
-    mirrored, turned = samples_of(world, parameters(flip=1, colour_jitter=0))[Visit(1, 0)]
+    image, plain, _ = samples_of(world, parameters(flip=0, colour_jitter=0))[Visit(1, 0)]
+    mirrored, turned, _ = samples_of(world, parameters(flip=1, colour_jitter=0))[Visit(1, 0)]
     assert image[:, :, : WIDTH // 2].float().mean() > image[:, :, WIDTH // 2 :].float().mean()
     torch.testing.assert_close(mirrored.flip(2), image)
     torch.testing.assert_close(turned["masks"].flip(2), plain["masks"])
@@ -147,7 +147,7 @@ def test_the_mirror_turns_image_boxes_and_masks(world):
 def test_resizing_keeps_image_masks_and_boxes_together(world):
     architecture = {**PARAMETERS["architecture"], "min_side": 96, "max_side": 200}
     samples = samples_of(world, parameters(architecture=architecture, flip=0))
-    image, wanted = samples[Visit(1, 0)]
+    image, wanted, _ = samples[Visit(1, 0)]
     assert image.shape == (3, 96, 128)
     # What was too thin for a box is not any more.
     assert wanted["boxes"].tolist() == [[60, 20, 120, 80], [8, 8, 120, 88], [16, 40, 100, 42]]
@@ -159,7 +159,7 @@ def test_a_batch_is_padded_to_multiples_of_32(world):
     samples = samples_of(world, parameters())
     wide, tall = torch.ones(3, 40, 70, dtype=torch.uint8), torch.ones(3, 60, 30, dtype=torch.uint8)
     nothing = target(torch.zeros(1, 40, 70, dtype=torch.uint8), np.zeros(1, np.int16))
-    batch = samples.collate([(wide, nothing), (tall, nothing)])
+    batch = samples.collate([(wide, nothing, 0), (tall, nothing, 1)])
     assert batch["images"].shape == (2, 3, 64, 96)
     assert batch["sizes"] == [(40, 70), (60, 30)]
     assert (batch["images"][0, :, :40, :70] == 1).all()
@@ -177,8 +177,8 @@ def test_an_image_with_nothing_left_still_trains(empty):
     without = target(shape * 0, np.zeros(1, np.int16))
     assert without["boxes"].shape == (0, 4)
     other = without if empty else target(shape, np.zeros(1, np.int16))
-    losses = network.losses(torch.rand(2, 3, 64, 64), [(64, 64)] * 2, [without, other])
-    total = sum(losses.values())
+    terms = network.losses(torch.rand(2, 3, 64, 64), [(64, 64)] * 2, [without, other], [0, 1])
+    total = sum(mean for mean, _ in terms.values())
     total.backward()
     assert torch.isfinite(total)
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())

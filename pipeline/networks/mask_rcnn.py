@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
@@ -34,6 +35,7 @@ DIVISOR = STRIDES[-1]
 # About what every backbone's normalisation makes 0 of.
 PADDING = 127
 _BOX_CELLS, _MASK_CELLS = 7, 14
+_ANCHORS = 256  # an image, that the region proposal network learns from
 
 
 class Architecture(Parameters):
@@ -92,8 +94,11 @@ class MaskRcnn(nn.Module):
         self.pyramid = FeaturePyramidNetwork(
             self.backbone.channels, architecture.channels, extra_blocks=LastLevelMaxPool()
         )
-        self.rpn = _region_proposal_network(architecture)
-        self.heads = _heads(architecture, len(description.classes) + 1, score_threshold, detections)
+        self._anchors = SeededSampler(_ANCHORS, 0.5)
+        self._rois = SeededSampler(architecture.rois, 0.25)
+        self.rpn = _region_proposal_network(architecture, self._anchors)
+        classes = len(description.classes) + 1
+        self.heads = _heads(architecture, classes, self._rois, score_threshold, detections)
 
     @classmethod
     def load(cls, path: Path, score_threshold: float, detections: int) -> "MaskRcnn":
@@ -108,7 +113,8 @@ class MaskRcnn(nn.Module):
         images: Tensor,
         sizes: Sequence[tuple[int, int]],
         targets: Sequence[Mapping[str, Tensor]],
-    ) -> dict[str, Tensor]:
+        seeds: Sequence[int],
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Compute the five terms of the loss, in training mode (He et al., 3).
 
         Parameters
@@ -117,13 +123,25 @@ class MaskRcnn(nn.Module):
         sizes : height and width of every image without its padding.
         targets : for every image its m objects, which may be none: `boxes`, float32 (m, 4),
             x1 y1 x2 y2 in pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
+        seeds : for every image that of the regions drawn to learn from.
+
+        Returns
+        -------
+        Of every term its mean, and the number of regions that it is the mean of, which may be 0.
         """
         features = self.features(images)
+        self._anchors.seeds = self._rois.seeds = seeds
         with _full_precision(images):
             padded = ImageList(images, list(sizes))
             regions, of_regions = self.rpn(padded, features, list(targets))
             _, of_heads = self.heads(features, regions, list(sizes), list(targets))
-        return {**of_regions, **of_heads}
+        of_objects = {"loss_mask": of_heads.pop("loss_mask")}
+        counted = (
+            (of_regions, self._anchors.drawn),
+            (of_heads, self._rois.drawn),
+            (of_objects, self._rois.drawn_positive),
+        )
+        return {name: (mean, count) for means, count in counted for name, mean in means.items()}
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
         """Detect objects, in evaluation mode.
@@ -145,6 +163,31 @@ class MaskRcnn(nn.Module):
         """Make the pyramid of images (n, 3, h, w): its levels, float32, the finest first."""
         maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
         return {name: level.float() for name, level in self.pyramid(maps).items()}
+
+
+class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
+    """torchvision's draw of the regions to learn from, by a seed an image.
+
+    So it is the same whatever else is in the batch, and whichever process works the image.
+    After a call, `drawn` and `drawn_positive` are the numbers of regions it drew, and of those
+    of them that hold an object: int64, no dimensions.
+    """
+
+    seeds: Sequence[int] = ()
+    drawn: Tensor
+    drawn_positive: Tensor
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw regions of every image: two lists of uint8 (regions,), 1 where one was drawn."""
+        positive, negative = [], []
+        for seed, of_image in zip(self.seeds, matched_idxs, strict=True):
+            torch.manual_seed(seed)
+            drawn = super().__call__([of_image])
+            positive += drawn[0]
+            negative += drawn[1]
+        self.drawn_positive = torch.cat(positive).sum()
+        self.drawn = self.drawn_positive + torch.cat(negative).sum()
+        return positive, negative
 
 
 def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
@@ -176,38 +219,44 @@ def _full_precision(images: Tensor) -> torch.autocast:
     return torch.autocast(images.device.type, enabled=False)
 
 
-def _region_proposal_network(architecture: Architecture) -> nn.Module:
+def _region_proposal_network(architecture: Architecture, sampler: SeededSampler) -> nn.Module:
     sides = [(architecture.anchor * 2**level,) for level in range(len(STRIDES) + 1)]
     anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
     head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
     kept = {"training": architecture.proposals, "testing": architecture.proposals}
-    network: nn.Module = RegionProposalNetwork(
+    network = RegionProposalNetwork(
         anchors,
         head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
-        batch_size_per_image=256,
-        positive_fraction=0.5,
+        batch_size_per_image=sampler.batch_size_per_image,
+        positive_fraction=sampler.positive_fraction,
         pre_nms_top_n=kept,
         post_nms_top_n=kept,
         nms_thresh=0.7,
     )
-    return network
+    network.fg_bg_sampler = sampler
+    module: nn.Module = network
+    return module
 
 
 def _heads(
-    architecture: Architecture, classes: int, score_threshold: float, detections: int
+    architecture: Architecture,
+    classes: int,
+    sampler: SeededSampler,
+    score_threshold: float,
+    detections: int,
 ) -> nn.Module:
     channels, features = architecture.channels, architecture.box_features
     mask_layers = (channels,) * architecture.mask_layers
-    heads: nn.Module = RoIHeads(
+    heads = RoIHeads(
         box_roi_pool=_pool(_BOX_CELLS),
         box_head=TwoMLPHead(channels * _BOX_CELLS**2, features),
         box_predictor=FastRCNNPredictor(features, classes),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=architecture.rois,
-        positive_fraction=0.25,
+        batch_size_per_image=sampler.batch_size_per_image,
+        positive_fraction=sampler.positive_fraction,
         bbox_reg_weights=None,
         score_thresh=score_threshold,
         nms_thresh=0.5,
@@ -216,7 +265,9 @@ def _heads(
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
-    return heads
+    heads.fg_bg_sampler = sampler
+    module: nn.Module = heads
+    return module
 
 
 def _pool(cells: int) -> nn.Module:

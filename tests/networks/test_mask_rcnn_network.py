@@ -8,6 +8,7 @@ from pipeline import runtime
 from pipeline.artifacts.weights import write_weights
 from pipeline.networks.mask_rcnn import (
     MaskRcnn,
+    SeededSampler,
     fit_size,
     pad,
     to_size,
@@ -31,7 +32,7 @@ def test_statistics_of_the_trunk_stay_as_they_are():
         "labels": torch.tensor([1]),
         "masks": shape,
     }
-    losses = network.losses(torch.rand(1, 3, 64, 64), [(64, 64)], [wanted])
+    losses = network.losses(torch.rand(1, 3, 64, 64), [(64, 64)], [wanted], [0])
     assert sorted(losses) == [
         "loss_box_reg",
         "loss_classifier",
@@ -105,3 +106,45 @@ def test_padding_lies_right_and_below():
         assert torch.equal(place[:, :height, :width], image)
         assert (place[:, height:] == 127).all()
         assert (place[:, :, width:] == 127).all()
+
+
+def test_the_regions_drawn_in_an_image_do_not_depend_on_the_batch():
+    labels = [torch.arange(60) % 3, (torch.arange(80) % 4).clamp(max=1)]
+    together, alone = SeededSampler(10, 0.5), SeededSampler(10, 0.5)
+    together.seeds = 7, 8
+    both = together(labels)
+    counts = []
+    for image in range(2):
+        alone.seeds = (7 + image,)
+        for of_both, of_one in zip(both, alone(labels[image : image + 1]), strict=True):
+            assert torch.equal(of_both[image], of_one[0])
+        counts.append((int(alone.drawn), int(alone.drawn_positive)))
+    assert counts == [(10, 5)] * 2
+    assert (int(together.drawn), int(together.drawn_positive)) == (20, 10)
+    together.seeds = 8, 8
+    assert not torch.equal(together(labels)[0][0], both[0][0])
+
+
+def test_a_term_counts_its_regions():
+    """Regions of images with and without an object; those with one alone have a mask's loss."""
+    runtime.seed_everything(0)
+    network = MaskRcnn(DESCRIPTION, "none").train()
+    shape = torch.ones(1, 64, 64, dtype=torch.uint8)
+    one = {
+        "boxes": torch.tensor([[0.0, 0, 64, 64]]),
+        "labels": torch.tensor([1]),
+        "masks": shape,
+    }
+    none = {name: value[:0] for name, value in one.items()}
+    images, sizes = torch.rand(2, 3, 64, 64), [(64, 64)] * 2
+    both = network.losses(images, sizes, [one, none], [3, 4])
+    parts = [
+        network.losses(images[image : image + 1], sizes[:1], [target], [3 + image])
+        for image, target in enumerate([one, none])
+    ]
+    for name, (mean, count) in both.items():
+        assert count == sum(part[name][1] for part in parts)
+        total = sum(part[name][0] * part[name][1] for part in parts)
+        assert torch.isclose(mean * count, total, rtol=1e-5)
+    assert 0 < both["loss_mask"][1] < both["loss_classifier"][1]
+    assert parts[1]["loss_mask"][1] == 0
