@@ -171,8 +171,10 @@ def choose_classes(
     return parameters.classes or tuple(known)
 
 
-def read_splits(parameters: DatasetParameters, root: Path) -> dict[str, Split]:
+def read_splits(parameters: DatasetParameters, root: Path, unfinished: Path) -> dict[str, Split]:
     """Index the splits `train` and `val`; every photograph is decoded once.
+
+    What is known is noted in the folder `unfinished`, from which a call after a kill goes on.
 
     Raises
     ------
@@ -181,7 +183,10 @@ def read_splits(parameters: DatasetParameters, root: Path) -> dict[str, Split]:
     """
     listings = read_listings(parameters, root)
     classes = choose_classes(parameters, listings)
-    return {name: index(listing, classes, name) for name, listing in listings.items()}
+    return {
+        name: index(listing, classes, name, unfinished / f"{name}.indexed")
+        for name, listing in listings.items()
+    }
 
 
 def read_truths(

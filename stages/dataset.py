@@ -20,7 +20,7 @@ def main() -> None:
             root = place / folder.relative_to(work)
         else:
             folder = root = Path(parameters.path)
-        splits = dataset.read_splits(parameters, folder)
+        splits = dataset.read_splits(parameters, folder, work)
         truths = dataset.read_truths(parameters, folder, splits)
         for name in splits:
             # Scenes move to the shelf when all is well.

@@ -3,7 +3,10 @@ import json
 import numpy as np
 import pytest
 import yaml
+from imports import ROOT
 from PIL import Image
+from running import kill_soon, run_here, script, shelf, start, wait_until
+from test_repro import tiny_parameters
 
 from pipeline import dataset
 from pipeline.artifacts.split import Split
@@ -84,27 +87,27 @@ def test_unknown_classes_are_refused_with_those_there_are(tmp_path, in_this_proc
     write(tmp_path)
     message = "shows cats; did you mean cat.* they show: cat, dog$"
     with pytest.raises(InputError, match=message):
-        dataset.read_splits(of(tmp_path, classes=["cats"]), tmp_path)
+        dataset.read_splits(of(tmp_path, classes=["cats"]), tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"cats_train\.txt: no such file"):
-        dataset.read_splits(of(tmp_path, "ImageSets/Main", classes=["cats"]), tmp_path)
+        dataset.read_splits(of(tmp_path, "ImageSets/Main", classes=["cats"]), tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("tags", ["Annotations", "ImageSets/Main"])
 def test_a_class_that_no_training_image_shows_is_refused(tmp_path, tags, in_this_process):
     write(tmp_path)
     with pytest.raises(InputError, match="no image of the list train shows emu"):
-        dataset.read_splits(of(tmp_path, tags, classes=["cat", "emu"]), tmp_path)
+        dataset.read_splits(of(tmp_path, tags, classes=["cat", "emu"]), tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("tags", ["Annotations", "ImageSets/Main"])
 def test_without_classes_there_are_those_that_training_images_show(tmp_path, tags, in_this_process):
     write(tmp_path)
-    splits = dataset.read_splits(of(tmp_path, tags, classes=[]), tmp_path)
+    splits = dataset.read_splits(of(tmp_path, tags, classes=[]), tmp_path, tmp_path)
     assert splits["train"].classes == splits["val"].classes == ("cat", "dog")
 
 
 def test_a_class_may_be_missing_from_val(tmp_path, in_this_process):
-    splits = dataset.read_splits(parameters(), write(tmp_path))
+    splits = dataset.read_splits(parameters(), write(tmp_path), tmp_path)
     assert [p.tags for p in splits["val"].photographs] == [("cat",)]
     assert dataset.concerns(splits) == []
 
@@ -113,7 +116,7 @@ def test_what_is_hardly_meant_is_said(tmp_path, in_this_process):
     seen = {**SEEN, "train": {image: {"cat"} for image in "ab"} | {"c": {"cat", "dog"}}}
     folder = write(tmp_path, seen)
     (folder / "JPEGImages/d.jpg").write_bytes((folder / "JPEGImages/a.jpg").read_bytes())
-    every, shared = dataset.concerns(dataset.read_splits(parameters(), folder))
+    every, shared = dataset.concerns(dataset.read_splits(parameters(), folder, tmp_path))
     assert every == "every training image shows cat: there is nothing to learn from"
     assert shared.startswith("1 photographs are in both lists")
 
@@ -169,3 +172,49 @@ def test_stage_draws_scenes(project, tmp_path, in_this_process):
         assert bool(photograph.tags) == bool(image.instances)
     source = json.loads((shelf / "scenes/source/instances.json").read_text())
     assert len(source["images"]) == 2
+
+
+def test_a_killed_index_goes_on_to_the_same_bytes(tmp_path, capsys):
+    folder = tmp_path / "project"
+    (folder / "photographs").mkdir(parents=True)
+    for name in ("pipeline", "stages", "dvc.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    names = [f"{number}.png" for number in range(400)]
+    for name in names:
+        pixels = rng.integers(0, 255, (200, 300, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photographs" / name)
+    rows = [f"{name},cat" for name in names]
+    (folder / "tags.csv").write_text("\n".join(["image,tags", *rows]))
+    changed = tiny_parameters()
+    changed["dataset"] |= {"kind": "folder", "path": "photographs", "tags": "tags.csv"}
+    changed["dataset"]["classes"] = []
+    (folder / "params.yaml").write_text(yaml.safe_dump(changed))
+    known = 0
+    for _ in range(2):
+        process = start(folder, *script("dataset"))
+        wait_until(lambda known=known: len(noted(folder)) > known + 20, process)
+        kill_soon(process, within=0.01)
+        assert not (folder / "data" / "dataset").exists()
+        known = len(noted(folder))
+    (file,) = folder.glob(".scratch/dataset/*/train.indexed")
+    with file.open("a") as torn:
+        torn.write('{"id": "half')
+    capsys.readouterr()
+    run_here(folder, "dataset")
+    shown = capsys.readouterr().err
+    train = len(Split.read(folder / "data/dataset/train.json").photographs)
+    assert f"photographs of train: {train - known}/{train - known}" in shown
+    went_on = shelf(folder, "dataset")
+    (folder / "data").rename(tmp_path / "went on")
+    run_here(folder, "dataset")
+    assert shelf(folder, "dataset") == went_on
+
+
+def noted(folder):
+    """The training photographs that a dataset stage has noted."""
+    return [
+        line
+        for file in folder.glob(".scratch/dataset/*/train.indexed")
+        for line in file.read_text().splitlines()
+    ]

@@ -1,5 +1,6 @@
 """What every form of dataset is brought to: a list of images, not one of them opened yet."""
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -39,16 +40,34 @@ class Listing:
         return sorted(frozenset[str]().union(*(image.tags for image in self.images)))
 
 
-def index(listing: Listing, classes: tuple[str, ...], name: str) -> Split:
+def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Path) -> Split:
     """Decode every image of the list `name` once; of its tags keep the `classes`.
+
+    What is known is noted in the file `unfinished`, from which a call after a kill goes on.
 
     Raises
     ------
     InputError
         If a photograph is missing or broken, or lies outside of the folder.
     """
-    photographs = map_images(partial(photograph, listing.root, classes), listing.images, name)
-    return Split(root=str(listing.root), classes=classes, photographs=tuple(photographs))
+    known = _noted(unfinished)
+    remaining = listing.images[len(known) :]
+    with unfinished.open("a") as notes:
+        for found in map_images(partial(photograph, listing.root, classes), remaining, name):
+            notes.write(f"{found.model_dump_json()}\n")
+            notes.flush()
+            known.append(found)
+    return Split(root=str(listing.root), classes=classes, photographs=tuple(known))
+
+
+def _noted(file: Path) -> list[Photograph]:
+    """Read a file of one photograph a line; of its last line there may be a part, which goes."""
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    os.truncate(file, len(whole))
+    return [Photograph.model_validate_json(line) for line in whole.splitlines()]
 
 
 def map_images(
