@@ -38,6 +38,9 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     for stage, values in written.items():
         model(stage).parse(values, stage)
     assert written["dataset"]["path"] == str(photographs)
+    assert written["proposals"]["method"] == "grouping"
+    assert written["sampler"]["agreement"] == 32
+    assert written["sampler"]["visits"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()
 
