@@ -65,13 +65,21 @@ def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(ious, np.float64))
 
 
-def unsuppressed(rles: Sequence[Rle], threshold: float) -> NDArray[np.int64]:
-    """Indices of the masks, best first, that no kept one before them overlaps by more."""
+def unsuppressed(
+    rles: Sequence[Rle], threshold: float, before: Sequence[Rle] = ()
+) -> NDArray[np.int64]:
+    """Indices of the masks, best first, that no kept one before them overlaps by more.
+
+    Parameters
+    ----------
+    before : masks that are kept already, and come before all others.
+    """
+    free = (jaccard(rles, before) <= threshold).all(axis=1)
     similarity = jaccard(rles, rles)
     kept: list[int] = []
-    for number in range(len(rles)):
+    for number in np.flatnonzero(free):
         if not kept or similarity[number, kept].max() <= threshold:
-            kept.append(number)
+            kept.append(int(number))
     return np.array(kept, np.int64)
 
 

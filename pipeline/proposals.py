@@ -4,7 +4,7 @@ Below the parameters and the three methods, SharpMask's inference.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,9 @@ class PyramidParameters(Parameters):
     octave_step: float = Field(gt=0, description="between two scales, in octaves")
     mask_threshold: float = Field(gt=0, lt=1, description="probability from which a pixel is in")
     nms: float = Field(
-        gt=0, le=1, description="mask IoU above which the lower-scored of two goes; 1: none does"
+        gt=0,
+        le=1,
+        description="mask IoU above which the lower-scored of two makes room for others; 1: none",
     )
     flip: bool = Field(
         description="see every window mirrored too, and take the means of scores and masks"
@@ -227,18 +229,26 @@ def propose_windows(
     levels = [_scan(network, image, scale, parameters.flip) for scale in parameters.scales()]
     scores = np.concatenate([level.scores.ravel() for level in levels])
     # Stable, so that equal scores keep the order of scales and places.
-    best = np.sort(np.argsort(-scores, kind="stable")[:count])
-    rles: list[Rle] = []
+    ranked = np.argsort(-scores, kind="stable")
+    found = Proposals([], np.empty(0, np.float32))
     first = 0
-    for level in levels:
-        of_level = best[(best >= first) & (best < first + level.scores.size)] - first
-        rles += _draw(network, level, of_level, image.shape[:2], parameters.mask_threshold)
-        first += level.scores.size
-    order = np.argsort(-scores[best], kind="stable")
-    order = order[masks.area(rles)[order] > 0]
-    if parameters.nms < 1:
-        order = order[masks.unsuppressed([rles[i] for i in order], parameters.nms)]
-    return Proposals([rles[i] for i in order], scores[best][order])
+    # What is empty or suppressed makes room for windows further down.
+    while len(found.masks) < count and first < len(ranked):
+        some = ranked[first : first + max(count - len(found.masks), _WINDOWS_AT_A_TIME)]
+        rles = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
+        drawn = [number for number, area in enumerate(masks.area(rles)) if area > 0]
+        more = Proposals([rles[i] for i in drawn], scores[some][drawn])
+        found = _joined(found, more, parameters.nms)
+        first += len(some)
+    return Proposals(found.masks[:count], found.score[:count])
+
+
+def _joined(found: Proposals, more: Proposals, nms: float) -> Proposals:
+    """What was found and, behind it, those of some more that nothing before them suppresses."""
+    if nms < 1:
+        kept = masks.unsuppressed(more.masks, nms, found.masks)
+        more = Proposals([more.masks[i] for i in kept], more.score[kept])
+    return Proposals(found.masks + more.masks, np.concatenate([found.score, more.score]))
 
 
 @dataclass(frozen=True)
@@ -291,6 +301,24 @@ def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool
 def _padded(length: int) -> int:
     """Pixels that hold windows centred at 0, 16, and so on up to `length` or just behind it."""
     return PATCH + STRIDE * math.ceil(length / STRIDE)
+
+
+def _draw_windows(
+    network: SharpMask,
+    levels: Sequence[_Level],
+    windows: NDArray[np.int64],
+    size: tuple[int, ...],
+    threshold: float,
+) -> list[Rle]:
+    """Masks of some windows, numbered through all levels, in their order."""
+    rles: dict[int, Rle] = {}
+    first = 0
+    for level in levels:
+        of_level = windows[(windows >= first) & (windows < first + level.scores.size)]
+        drawn = _draw(network, level, of_level - first, size, threshold)
+        rles |= zip(of_level.tolist(), drawn, strict=True)
+        first += level.scores.size
+    return [rles[window] for window in windows.tolist()]
 
 
 def _draw(

@@ -191,6 +191,18 @@ def test_suppression_keeps_the_best_of_what_is_alike(network, image):
         assert masks.jaccard([every.masks[left_out]], better).max() > 0.5
 
 
+def test_what_is_suppressed_makes_room_for_others(network, image):
+    suppressing = PYRAMID.model_copy(update={"nms": 0.8})
+    every = propose_windows(network, image, PYRAMID, 10_000)
+    kept = masks.unsuppressed(every.masks, 0.8)
+    assert 8 <= len(kept) < len(every.masks)
+    count = len(kept) - 1
+    assert kept[count - 1] >= count  # not among the best `count` windows
+    some = propose_windows(network, image, suppressing, count)
+    assert some.masks == [every.masks[k] for k in kept[:count]]
+    np.testing.assert_array_equal(some.score, every.score[kept[:count]])
+
+
 def test_mirror_images_have_mirrored_proposals(network, image):
     """At scales at which the mirrored grid of windows is the grid of the mirror image."""
     changes = {"octave_step": 1.0, "smallest_scale": -1.0, "largest_scale": 0.0, "flip": True}
