@@ -1,7 +1,8 @@
 """One page that shows what a run came to: tables, curves, losses, and pictures with layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import jinja2
 from pydantic import Field, NonNegativeInt
@@ -9,13 +10,23 @@ from pydantic import Field, NonNegativeInt
 from pipeline.parameters import Parameters
 from pipeline.progress import track
 from pipeline.recall import quality_rows
-from pipeline.reporting import charts, losses, tables
+from pipeline.reporting import charts, tables
 from pipeline.reporting.charts import Chart, line_chart, training_chart
-from pipeline.reporting.gallery import Painter
-from pipeline.reporting.losses import OF_PREDICTIONS, OF_PSEUDO_MASKS, Fate, Losses
+from pipeline.reporting.gallery import Gallery, Painter
+from pipeline.reporting.losses import (
+    OF_PREDICTIONS,
+    OF_PSEUDO_MASKS,
+    Fate,
+    Losses,
+    of_predictions,
+    of_pseudo_masks,
+)
 from pipeline.reporting.results import Results
 
 _TEMPLATES = Path(__file__).parent / "reporting"
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 class ReportParameters(Parameters):
@@ -31,11 +42,34 @@ class ReportParameters(Parameters):
     seed: NonNegativeInt = Field(description="of the random photographs")
 
 
-def page(results: Results, parameters: ReportParameters) -> str:
+def count_losses(results: Results, split: Split, parameters: ReportParameters) -> Losses:
+    """Count where instances are lost: of `train` on the way to pseudo masks, of `val` after it."""
+    classes = results.train.split.classes
+    if split == "train":
+        return Losses.count(OF_PSEUDO_MASKS, _ends_of_pseudo_masks(results), classes)
+    painter = _painter(results, split, parameters)
+    return Losses.count(OF_PREDICTIONS, _ends_of_predictions(painter), classes)
+
+
+def choose_pictures(results: Results, split: Split, parameters: ReportParameters) -> Gallery:
+    """Choose and paint the pictures of a split."""
+    painter = _painter(results, split, parameters)
+    return painter.gallery(parameters.images, parameters.seed, f"pictures of {split}")
+
+
+def _painter(results: Results, split: Split, parameters: ReportParameters) -> Painter:
+    half, origins = (results.train, results.origins) if split == "train" else (results.val, None)
+    return Painter(half, origins, parameters.side, parameters.least_score)
+
+
+def page(
+    results: Results,
+    losses: Mapping[Split, Losses],
+    galleries: Mapping[Split, Gallery],
+    parameters: ReportParameters,
+) -> str:
     """Make the page: HTML that needs no other file, no script and no network."""
-    val = Painter(results.val, None, parameters.side, parameters.least_score)
-    train = Painter(results.train, results.origins, parameters.side, parameters.least_score)
-    metrics, classes = results.metrics, results.train.split.classes
+    metrics = results.metrics
     source = results.origins.proposals.attributes
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -54,15 +88,9 @@ def page(results: Results, parameters: ReportParameters) -> str:
         proposals=tables.of_rows(quality_rows("proposals of", metrics["proposals"], "by_size")),
         peaks=tables.of_rows(quality_rows("peaks of", metrics["peaks"], "per_class")),
         figure5=_figure5(results),
-        losses={
-            "train": Losses.count(OF_PSEUDO_MASKS, _ends_of_pseudo_masks(results), classes),
-            "val": Losses.count(OF_PREDICTIONS, _ends_of_predictions(val), classes),
-        },
+        losses=losses,
         curves=[training_chart(title, folder) for title, folder in results.curves.items()],
-        galleries={
-            "val": val.gallery(parameters.images, parameters.seed, "pictures of val"),
-            "train": train.gallery(parameters.images, parameters.seed, "pictures of train"),
-        },
+        galleries=galleries,
         least_score=parameters.least_score,
         plot=charts,
     )
@@ -82,7 +110,7 @@ def _figure5(results: Results) -> list[Chart]:
 def _ends_of_pseudo_masks(results: Results) -> Iterator[Fate]:
     origins, images = results.origins, results.train.truth.images
     for image in track(images, len(images), "pseudo masks of train"):
-        yield from losses.of_pseudo_masks(
+        yield from of_pseudo_masks(
             image,
             origins.peaks.points(image.id),
             origins.proposals.proposals(image.id),
@@ -94,4 +122,4 @@ def _ends_of_predictions(painter: Painter) -> Iterator[Fate]:
     images = painter.half.truth.images
     for image in track(images, len(images), "predictions of val"):
         found = painter.drawn(painter.half.refined.instances(image.id))
-        yield from losses.of_predictions(image, found)
+        yield from of_predictions(image, found)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from pipeline import breakdown, evaluation, masks, recall, report
+from pipeline import breakdown, evaluation, masks, recall
 from pipeline.artifacts import files
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
@@ -172,7 +172,7 @@ def run_in(folder):
         shutil.copy(ROOT / name, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return report.page(stage.results(), PARAMETERS)
+        return stage.make_page(PARAMETERS, folder / "work")
 
 
 @pytest.fixture(scope="module")
@@ -540,3 +540,11 @@ def test_focus_can_be_seen(opened):
     style = "const s = getComputedStyle(arguments[0]); return [s.outlineStyle, s.outlineWidth]"
     assert opened.execute_script(style, link) == ["solid", "3px"]
     assert opened.execute_script("return arguments[0].getBoundingClientRect().left", link) >= 0
+
+
+def test_what_was_counted_and_painted_is_not_made_again(project, page):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for name in ("count_losses", "choose_pictures"):
+            patch.setattr(stage, name, None)
+        assert stage.make_page(PARAMETERS, project / "work") == page
