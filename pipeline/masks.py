@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+_DECODED_AT_A_TIME = 64
+
 
 class Rle(TypedDict):
     """COCO's compressed run-length code of one mask: size (height, width) and the bytes."""
@@ -26,11 +28,75 @@ def encode(masks: NDArray[np.bool_]) -> list[Rle]:
 
 
 def decode(rles: Sequence[Rle], height: int, width: int) -> NDArray[np.bool_]:
-    """Decode to masks of shape (n, height, width)."""
-    if not rles:
-        return np.zeros((0, height, width), bool)
-    decoded: NDArray[np.uint8] = coco_mask.decode(list(rles))
-    return decoded.transpose(2, 0, 1).view(bool)
+    """Decode to masks of shape (n, height, width).
+
+    Many masks at once, which takes a fraction of pycocotools' run after run.
+
+    Raises
+    ------
+    ValueError
+        If a code is not of so many pixels.
+    """
+    # Columns first, as the codes go.
+    decoded = np.zeros((len(rles), width * height), bool)
+    for start in range(0, len(rles), _DECODED_AT_A_TIME):
+        some = slice(start, start + _DECODED_AT_A_TIME)
+        _paint(decoded[some].reshape(-1), [rle["counts"] for rle in rles[some]], height * width)
+    return decoded.reshape(len(rles), width, height).transpose(0, 2, 1)
+
+
+def _paint(pixels: NDArray[np.bool_], codes: Sequence[bytes], size: int) -> None:
+    """Set those pixels, of masks of `size` end to end, that are in their masks."""
+    lengths, mask, place = runs(codes)
+    ends = np.cumsum(lengths)
+    if not np.array_equal(ends[np.diff(mask, append=-1) != 0], size * np.arange(1, len(codes) + 1)):
+        raise ValueError(f"a run-length code is not of {size} pixels")
+    inside = place % 2 == 1
+    run, start = lengths[inside], (ends - lengths)[inside]
+    # The runs one behind the other, each moved to where it starts.
+    small = np.min_scalar_type(len(pixels))
+    index = np.repeat((start - (np.cumsum(run) - run)).astype(small), run)
+    index += np.arange(len(index), dtype=small)
+    pixels[index] = True
+
+
+def runs(
+    codes: Sequence[bytes],
+) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.intp]]:
+    """Read compressed run-length codes: of every run its length, its mask, its place in the mask.
+
+    Runs are outside and inside of the mask in turns. A number is base 32, lowest digit first, in
+    characters from '0' on, bit 5 set on all digits but its last; bit 4 of that is the sign. From
+    the fourth number on it is the difference to the run before the last (COCO, maskApi.c).
+
+    Raises
+    ------
+    ValueError
+        If a code breaks off or is none: pycocotools reads such without a word.
+    """
+    stops = np.cumsum([0, *map(len, codes)])
+    digits = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - ord("0")
+    if np.diff(stops).min() == 0 or digits.min() < 0 or digits.max() > 63:
+        raise ValueError("its run-length code has a wrong character, or no runs")
+    if (digits[stops[1:] - 1] & 32).any():
+        raise ValueError("its run-length code breaks off")
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    length = last - first + 1
+    if length.max() > 7:
+        raise ValueError("a run of more than 32 bits")
+    shift = 5 * (np.arange(len(digits)) - np.repeat(first, length))
+    lengths = np.add.reduceat((digits & 31) << shift, first)
+    lengths -= np.where(digits[last] & 16, 1 << (5 * length), 0)
+    edges = np.searchsorted(last, stops)
+    mask = np.repeat(np.arange(len(codes)), np.diff(edges))
+    place = np.arange(len(lengths)) - edges[mask]
+    for begin in (1, 2):  # the runs inside, and those outside but for the first
+        chain = np.flatnonzero((place >= begin) & (place % 2 == begin % 2))
+        sums = np.cumsum(lengths[chain])
+        of_mask = np.searchsorted(mask[chain], mask[chain])
+        lengths[chain] = sums - (sums - lengths[chain])[of_mask]
+    return lengths, mask, place
 
 
 def from_counts(counts: Sequence[NDArray[np.uint8]], height: int, width: int) -> list[Rle]:

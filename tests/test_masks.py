@@ -1,6 +1,7 @@
 """Run-length codes against plain arrays."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -19,6 +20,24 @@ def test_codes_keep_every_pixel(stack):
     np.testing.assert_array_equal(masks.decode(rles, *stack.shape[1:]), stack)
     assert masks.from_counts(masks.to_counts(rles), *stack.shape[1:]) == rles
     np.testing.assert_array_equal(masks.area(rles), stack.sum((1, 2)))
+
+
+def test_many_masks_are_decoded_as_by_pycocotools():
+    """More than are decoded at a time, of short runs and of long ones, some of them empty."""
+    rng = np.random.default_rng(0)
+    stack = rng.random((150, 30, 40)) < rng.choice([0, 0.02, 0.5, 0.999, 1], (150, 1, 1))
+    rles = masks.encode(stack)
+    np.testing.assert_array_equal(masks.decode(rles, 30, 40), stack)
+    assert masks.decode([], 30, 40).shape == (0, 30, 40)
+
+
+@pytest.mark.parametrize(
+    "code", [b"", b"0 ", b"P", masks.encode(np.ones((1, 5, 6), bool))[0]["counts"]]
+)
+def test_a_code_of_something_else_is_refused(code):
+    whole = masks.encode(np.ones((1, 5, 5), bool))[0]
+    with pytest.raises(ValueError, match=r"run-length code"):
+        masks.decode([whole, {"size": [5, 5], "counts": code}], 5, 5)
 
 
 @SHORT

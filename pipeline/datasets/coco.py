@@ -143,7 +143,7 @@ def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> 
             raise ValueError(f"size {segmentation['size']}, the image's is {[height, width]}")
         counts = segmentation["counts"]
         if not isinstance(counts, list):
-            counts = _runs(counts.encode())
+            counts = masks.runs([counts.encode()])[0].tolist()
         if not all(isinstance(run, int) and run >= 0 for run in counts):
             raise ValueError("a run is not a whole number of at least 0")
         if sum(counts) != height * width:
@@ -172,27 +172,3 @@ def _filled(polygons: list[Any], height: int, width: int) -> Rle:
     drawn = coco_mask.frPyObjects([shape.tolist() for shape in shapes], height, width)
     merged: Rle = coco_mask.merge(drawn)
     return merged
-
-
-def _runs(code: bytes) -> list[int]:
-    """The runs of a compressed run-length code.
-
-    pycocotools decodes a code that stops short, or that runs over the end of the image, without
-    a word. A number is base 32, lowest digit first, in characters from '0' on, bit 5 set on all
-    digits but its last; from the fourth on it is the difference to the run before the last.
-    """
-    digits = np.frombuffer(code, np.uint8).astype(np.int64) - 48
-    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("its run-length code has a wrong character, no runs, or breaks off")
-    last = np.flatnonzero(digits & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    length = last - first + 1
-    if length.max() > 7:
-        raise ValueError("a run of more than 32 bits")
-    place = np.arange(len(digits)) - np.repeat(first, length)
-    values = np.add.reduceat((digits & 31) << (5 * place), first)
-    values -= np.where(digits[last] & 16, 1 << (5 * length), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    runs: list[int] = values.tolist()
-    return runs

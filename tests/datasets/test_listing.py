@@ -67,7 +67,7 @@ def test_size_is_that_of_the_upright_photograph(root, monkeypatch, suffix):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
     Image.fromarray(pixels).save(root / f"turned.{suffix}", exif=exif)
     images = (Listed("turned", f"turned.{suffix}", frozenset({"dog", "cat"})),)
-    split = listing.index(Listing(root, images), ("cat", "emu"), "train")
+    split = listing.index(Listing(root, images), ("cat", "emu"), "train", root / "notes")
     (photograph,) = split.photographs
     assert (photograph.height, photograph.width) == (7, 5)
     assert split.image(photograph).shape == (7, 5, 3)

@@ -2,6 +2,8 @@ import contextlib
 import hashlib
 import json
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -86,7 +88,9 @@ def in_this_process(monkeypatch):
 
 def read_split(folder, name, classes, tags):
     listed = voc.read_list(folder, name, classes, tags)
-    return listing.index(Listing(folder, tuple(listed)), classes, name)
+    with TemporaryDirectory() as unfinished:  # another one for every call: nothing goes on
+        notes = Path(unfinished) / "notes"
+        return listing.index(Listing(folder, tuple(listed)), classes, name, notes)
 
 
 @pytest.mark.parametrize("tags", ["main", "annotations"])
