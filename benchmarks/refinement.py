@@ -2,7 +2,7 @@
 
 As run-length codes all the way, as refinement does, beside the masks decoded and both sides
 encoded anew, as between tools that exchange arrays, and beside pycocotools alone on codes that
-are in memory already.
+are in memory already. Then what it takes to make arrays of the stored proposals.
 """
 
 import tempfile
@@ -40,6 +40,9 @@ def lines() -> Iterator[Line]:
         for peer, theirs in peers.items():
             seconds = side_by_side(partial(from_store, predictions, proposals), theirs)
             yield Line(job, "ms", 1000 * seconds[0], peer, 1000 * seconds[1], note)
+        seconds = side_by_side(partial(arrays, proposals), partial(pycocotools_arrays, proposals))
+        job = f"{PROPOSALS:,} stored masks of {HEIGHT}x{WIDTH} as arrays"
+        yield Line(job, "ms", 1000 * seconds[0], "pycocotools", 1000 * seconds[1], note)
 
 
 def blobs(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -80,3 +83,12 @@ def through_arrays(predictions: InstanceStore, proposals: ProposalStore) -> NDAr
 def pycocotools_alone(first: list[Rle], second: list[Rle]) -> NDArray[np.float64]:
     similarities: NDArray[np.float64] = coco_mask.iou(first, second, [False] * len(second))
     return similarities
+
+
+def arrays(proposals: ProposalStore) -> NDArray[np.bool_]:
+    return masks.decode(proposals.proposals("image").masks, HEIGHT, WIDTH)
+
+
+def pycocotools_arrays(proposals: ProposalStore) -> NDArray[np.uint8]:
+    decoded: NDArray[np.uint8] = coco_mask.decode(proposals.proposals("image").masks)
+    return decoded
