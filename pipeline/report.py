@@ -25,8 +25,8 @@ from pipeline.reporting.results import Results
 
 _TEMPLATES = Path(__file__).parent / "reporting"
 
-Split = Literal["train", "val"]
-SPLITS: tuple[Split, ...] = ("train", "val")
+SplitName = Literal["train", "val"]
+SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
 class ReportParameters(Parameters):
@@ -42,7 +42,7 @@ class ReportParameters(Parameters):
     seed: NonNegativeInt = Field(description="of the random photographs")
 
 
-def count_losses(results: Results, split: Split, parameters: ReportParameters) -> Losses:
+def count_losses(results: Results, split: SplitName, parameters: ReportParameters) -> Losses:
     """Count where instances are lost: of `train` on the way to pseudo masks, of `val` after it."""
     classes = results.train.split.classes
     if split == "train":
@@ -51,21 +51,21 @@ def count_losses(results: Results, split: Split, parameters: ReportParameters) -
     return Losses.count(OF_PREDICTIONS, _ends_of_predictions(painter), classes)
 
 
-def choose_pictures(results: Results, split: Split, parameters: ReportParameters) -> Gallery:
+def choose_pictures(results: Results, split: SplitName, parameters: ReportParameters) -> Gallery:
     """Choose and paint the pictures of a split."""
     painter = _painter(results, split, parameters)
     return painter.gallery(parameters.images, parameters.seed, f"pictures of {split}")
 
 
-def _painter(results: Results, split: Split, parameters: ReportParameters) -> Painter:
+def _painter(results: Results, split: SplitName, parameters: ReportParameters) -> Painter:
     half, origins = (results.train, results.origins) if split == "train" else (results.val, None)
     return Painter(half, origins, parameters.side, parameters.least_score)
 
 
 def page(
     results: Results,
-    losses: Mapping[Split, Losses],
-    galleries: Mapping[Split, Gallery],
+    losses: Mapping[SplitName, Losses],
+    galleries: Mapping[SplitName, Gallery],
     parameters: ReportParameters,
 ) -> str:
     """Make the page: HTML that needs no other file, no script and no network."""
