@@ -54,9 +54,8 @@ def _paint(pixels: NDArray[np.bool_], codes: Sequence[bytes], size: int) -> None
     inside = place % 2 == 1
     run, start = lengths[inside], (ends - lengths)[inside]
     # The runs one behind the other, each moved to where it starts.
-    small = np.min_scalar_type(len(pixels))
-    index = np.repeat((start - (np.cumsum(run) - run)).astype(small), run)
-    index += np.arange(len(index), dtype=small)
+    index = np.repeat(start - (np.cumsum(run) - run), run)
+    index += np.arange(len(index))
     pixels[index] = True
 
 
