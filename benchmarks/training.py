@@ -180,9 +180,9 @@ def theirs(folder: Path) -> float:
     device = runtime.device()
     network, architecture = _network(), _parameters().architecture
     for part in (network.rpn, network.heads):
-        ours = part.fg_bg_sampler
+        seeded = part.fg_bg_sampler
         part.fg_bg_sampler = BalancedPositiveNegativeSampler(
-            ours.batch_size_per_image, ours.positive_fraction
+            seeded.batch_size_per_image, seeded.positive_fraction
         )
     transform = GeneralizedRCNNTransform(
         architecture.min_side, architecture.max_side, [0.0] * 3, [1.0] * 3

@@ -230,25 +230,19 @@ def propose_windows(
     scores = np.concatenate([level.scores.ravel() for level in levels])
     # Stable, so that equal scores keep the order of scales and places.
     ranked = np.argsort(-scores, kind="stable")
-    found = Proposals([], np.empty(0, np.float32))
-    first = 0
+    rles: list[Rle] = []
+    chosen, seen = ranked[:0], 0
     # What is empty or suppressed makes room for windows further down.
-    while len(found.masks) < count and first < len(ranked):
-        some = ranked[first : first + max(count - len(found.masks), _WINDOWS_AT_A_TIME)]
-        rles = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
-        drawn = [number for number, area in enumerate(masks.area(rles)) if area > 0]
-        more = Proposals([rles[i] for i in drawn], scores[some][drawn])
-        found = _joined(found, more, parameters.nms)
-        first += len(some)
-    return Proposals(found.masks[:count], found.score[:count])
-
-
-def _joined(found: Proposals, more: Proposals, nms: float) -> Proposals:
-    """What was found and, behind it, those of some more that nothing before them suppresses."""
-    if nms < 1:
-        kept = masks.unsuppressed(more.masks, nms, found.masks)
-        more = Proposals([more.masks[i] for i in kept], more.score[kept])
-    return Proposals(found.masks + more.masks, np.concatenate([found.score, more.score]))
+    while len(rles) < count and seen < len(ranked):
+        some = ranked[seen : seen + max(count - len(rles), _WINDOWS_AT_A_TIME)]
+        drawn = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
+        kept = np.flatnonzero(masks.area(drawn))
+        if parameters.nms < 1:
+            kept = kept[masks.unsuppressed([drawn[i] for i in kept], parameters.nms, rles)]
+        rles += [drawn[i] for i in kept]
+        chosen = np.append(chosen, some[kept])
+        seen += len(some)
+    return Proposals(rles[:count], scores[chosen[:count]])
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,6 @@ DIVISOR = STRIDES[-1]
 # About what every backbone's normalisation makes 0 of.
 PADDING = 127
 _BOX_CELLS, _MASK_CELLS = 7, 14
-_ANCHORS = 256  # an image, that the region proposal network learns from
 
 
 class Architecture(Parameters):
@@ -94,11 +94,9 @@ class MaskRcnn(nn.Module):
         self.pyramid = FeaturePyramidNetwork(
             self.backbone.channels, architecture.channels, extra_blocks=LastLevelMaxPool()
         )
-        self._anchors = SeededSampler(_ANCHORS, 0.5)
-        self._rois = SeededSampler(architecture.rois, 0.25)
-        self.rpn = _region_proposal_network(architecture, self._anchors)
-        classes = len(description.classes) + 1
-        self.heads = _heads(architecture, classes, self._rois, score_threshold, detections)
+        self.rpn = _region_proposal_network(architecture)
+        self.heads = _heads(architecture, len(description.classes) + 1, score_threshold, detections)
+        self._anchors, self._rois = _seeded(self.rpn), _seeded(self.heads)
 
     @classmethod
     def load(cls, path: Path, score_threshold: float, detections: int) -> "MaskRcnn":
@@ -219,44 +217,38 @@ def _full_precision(images: Tensor) -> torch.autocast:
     return torch.autocast(images.device.type, enabled=False)
 
 
-def _region_proposal_network(architecture: Architecture, sampler: SeededSampler) -> nn.Module:
+def _region_proposal_network(architecture: Architecture) -> nn.Module:
     sides = [(architecture.anchor * 2**level,) for level in range(len(STRIDES) + 1)]
     anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
     head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
     kept = {"training": architecture.proposals, "testing": architecture.proposals}
-    network = RegionProposalNetwork(
+    network: nn.Module = RegionProposalNetwork(
         anchors,
         head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
-        batch_size_per_image=sampler.batch_size_per_image,
-        positive_fraction=sampler.positive_fraction,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
         pre_nms_top_n=kept,
         post_nms_top_n=kept,
         nms_thresh=0.7,
     )
-    network.fg_bg_sampler = sampler
-    module: nn.Module = network
-    return module
+    return network
 
 
 def _heads(
-    architecture: Architecture,
-    classes: int,
-    sampler: SeededSampler,
-    score_threshold: float,
-    detections: int,
+    architecture: Architecture, classes: int, score_threshold: float, detections: int
 ) -> nn.Module:
     channels, features = architecture.channels, architecture.box_features
     mask_layers = (channels,) * architecture.mask_layers
-    heads = RoIHeads(
+    heads: nn.Module = RoIHeads(
         box_roi_pool=_pool(_BOX_CELLS),
         box_head=TwoMLPHead(channels * _BOX_CELLS**2, features),
         box_predictor=FastRCNNPredictor(features, classes),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=sampler.batch_size_per_image,
-        positive_fraction=sampler.positive_fraction,
+        batch_size_per_image=architecture.rois,
+        positive_fraction=0.25,
         bbox_reg_weights=None,
         score_thresh=score_threshold,
         nms_thresh=0.5,
@@ -265,9 +257,15 @@ def _heads(
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
-    heads.fg_bg_sampler = sampler
-    module: nn.Module = heads
-    return module
+    return heads
+
+
+def _seeded(part: Any) -> SeededSampler:
+    """Let a part draw by seeds, in the numbers that it draws in."""
+    theirs = part.fg_bg_sampler
+    part.fg_bg_sampler = SeededSampler(theirs.batch_size_per_image, theirs.positive_fraction)
+    sampler: SeededSampler = part.fg_bg_sampler
+    return sampler
 
 
 def _pool(cells: int) -> nn.Module:
