@@ -286,7 +286,7 @@ def _rehearse(
     peaks, locating = _timed(locate, prm, image, few.labels(photograph), settings.peaks)
     proposals, proposing = _timed(propose, photograph)
     _, drawing = _timed(draw, peaks, proposals, settings.sampler, np.random.default_rng(0))
-    instances, predicting = _timed(predict, detector, image)
+    instances, predicting = _timed(predict, detector, image, settings.predictions.flip)
     _, refining = _timed(refine, instances, proposals, settings.refinement)
     maps, looking = _timed(_maps, prm, image)
     _, retrieving = _timed(

@@ -1,6 +1,7 @@
 """Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
+from pipeline.artifacts.weights import load_weights
 from pipeline.augmentation import jitter_colours
 from pipeline.errors import InputError
 from pipeline.networks.mask_rcnn import (
@@ -41,12 +43,15 @@ class MaskRcnnParameters(Parameters):
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
     rounds: PositiveInt = Field(
-        description="trainings, each after the first on what the one before finds in train"
+        description="trainings, each after the first going on with what was found in train"
     )
     least_find: float = Field(
         ge=0,
         le=1,
         description="least score of a find that counts, in parts of the best of its class there",
+    )
+    overlap: float = Field(
+        ge=0, le=1, description="most that two finds of a class share, in parts of the smaller mask"
     )
     schedule: Schedule
     seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")
@@ -152,9 +157,18 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
 
 
 def train(
-    split: Split, objects: Objects, parameters: MaskRcnnParameters, places: Places, what: str
+    split: Split,
+    objects: Objects,
+    parameters: MaskRcnnParameters,
+    places: Places,
+    what: str,
+    start: Path | None = None,
 ) -> tuple[MaskRcnn, dict[str, float]]:
     """Train a detector on those of a split's photographs that have objects.
+
+    Parameters
+    ----------
+    start : weights of an earlier training to go on from, in place of the trunk's alone.
 
     Returns
     -------
@@ -163,8 +177,10 @@ def train(
     samples = MaskedPhotographs(split, objects, parameters)
     runtime.seed_everything(parameters.seed)
     description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
-    network = MaskRcnn(description, parameters.weights).to(runtime.device())
-    network.to(memory_format=torch.channels_last)
+    network = MaskRcnn(description, parameters.weights if start is None else "none")
+    if start is not None:
+        load_weights(start, network)
+    network.to(runtime.device()).to(memory_format=torch.channels_last)
     means = fit(
         network,
         mask_rcnn_loss(network),

@@ -130,6 +130,19 @@ def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(ious, np.float64))
 
 
+def overlap(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
+    """Intersection over the smaller mask of every pair, shape (len(first), len(second)).
+
+    1 where one lies inside the other; 0 where one is empty.
+    """
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    of_first = coco_mask.iou(list(first), list(second), [True] * len(second))
+    of_second = coco_mask.iou(list(second), list(first), [True] * len(first)).T
+    larger = np.asarray(np.maximum(of_first, of_second), np.float64)
+    return np.nan_to_num(larger)
+
+
 def unsuppressed(
     rles: Sequence[Rle], threshold: float, before: Sequence[Rle] = ()
 ) -> NDArray[np.int64]:
@@ -139,12 +152,21 @@ def unsuppressed(
     ----------
     before : masks that are kept already, and come before all others.
     """
-    free = (jaccard(rles, before) <= threshold).all(axis=1)
-    similarity = jaccard(rles, rles)
+    free = np.flatnonzero((jaccard(rles, before) <= threshold).all(axis=1))
+    return free[unlike(jaccard(rles, rles)[np.ix_(free, free)], threshold)]
+
+
+def unlike(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+    """Indices of those, best first, that are no more similar to a kept one before them.
+
+    Parameters
+    ----------
+    similarity : (n, n).
+    """
     kept: list[int] = []
-    for number in np.flatnonzero(free):
-        if not kept or similarity[number, kept].max() <= threshold:
-            kept.append(int(number))
+    for number, to_others in enumerate(similarity):
+        if not kept or to_others[kept].max() <= threshold:
+            kept.append(number)
     return np.array(kept, np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Self-training: a detector's finds in its own training images as the next one's pseudo masks.
+"""Self-training: a detector's finds in its own training images as its next pseudo masks.
 
 Not in the paper. Of what is found, image-level tags decide what may be there.
 """

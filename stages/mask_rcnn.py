@@ -25,13 +25,15 @@ def main() -> None:
     draws = DrawStore(SHELF / "sampler" / "train")
     proposals = ProposalStore(SHELF / "proposals" / "train")
     objects: Objects = PseudoMasks(split, draws, proposals, parameters.schedule.epochs)
+    start: Path | None = None
     with scratch("mask_rcnn") as unfinished:
         for number in range(1, parameters.rounds + 1):
             place = unfinished / f"round{number}"
             what = f"mask_rcnn, round {number}" if parameters.rounds > 1 else "mask_rcnn"
-            metrics = learn(split, objects, parameters, place, what)
+            metrics = learn(split, objects, parameters, place, what, start)
+            start = place / "weights.safetensors"
             if number < parameters.rounds:
-                found = search(split, place)
+                found = search(split, place, parameters.overlap)
                 objects = Relabelled(split, found, parameters.least_find, objects)
         if runtime.is_main_process():
             for name in RESULTS:
@@ -43,19 +45,30 @@ def main() -> None:
 
 
 def learn(
-    split: Split, objects: Objects, parameters: MaskRcnnParameters, place: Path, what: str
+    split: Split,
+    objects: Objects,
+    parameters: MaskRcnnParameters,
+    place: Path,
+    what: str,
+    start: Path | None,
 ) -> dict[str, float]:
     """Train a round and leave its results at a place; a finished one is found and not repeated."""
     places = Places(place / "checkpoint.pt", place / "curves")
-    network, metrics = train(split, objects, parameters, places, what)
+    network, metrics = train(split, objects, parameters, places, what, start)
     if runtime.is_main_process():
         write_results(place, network, network.description, metrics)
     return metrics
 
 
-def search(split: Split, place: Path) -> InstanceStore:
+def search(split: Split, place: Path, overlap: float) -> InstanceStore:
     """Find instances in the training images, with the weights of a round."""
-    finds = PredictionsParameters(score_threshold=LEAST_SCORE, detections=MOST_FINDS, presence=0)
+    finds = PredictionsParameters(
+        score_threshold=LEAST_SCORE,
+        detections=MOST_FINDS,
+        presence=0,
+        flip=False,
+        overlap=overlap,
+    )
     if runtime.is_main_process():
         with InstanceWriter(place / "train", "mask_rcnn", split.classes, {}) as store:
             predictor = Predictor(place / "weights.safetensors", finds)

@@ -5,10 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+import pipeline.mask_rcnn
 from pipeline import masks, runtime
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.weights import write_weights
 from pipeline.errors import InputError
 from pipeline.mask_rcnn import (
     MaskedPhotographs,
@@ -41,6 +43,7 @@ PARAMETERS = {
     "colour_jitter": 0.2,
     "rounds": 1,
     "least_find": 0.5,
+    "overlap": 0.6,
     "schedule": {
         "epochs": 2,
         "batch": 2,
@@ -218,3 +221,20 @@ def test_the_same_seed_gives_the_same_weights_interrupted_or_not(world, monkeypa
     before = untrained(settings).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not all(torch.equal(whole[name], before[name]) for name in whole)
+
+
+def test_a_training_goes_on_from_given_weights(world, monkeypatch):
+    monkeypatch.setenv("WISE_WORKERS", "1")
+    settings = scheduled(rate=1e-9)
+    earlier = untrained(settings.model_copy(update={"seed": 99}))
+    write_weights(world.path / "earlier.safetensors", earlier, earlier.description)
+    places = Places(world.path / "checkpoint.pt", world.path / "curves")
+    pseudo_masks = PseudoMasks(world.split, *world.stores, settings.schedule.epochs)
+    trained, _ = pipeline.mask_rcnn.train(
+        world.split, pseudo_masks, settings, places, "test", world.path / "earlier.safetensors"
+    )
+    weights = trained.state_dict()
+    for name, tensor in earlier.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-6)
+    fresh = untrained(settings).state_dict()
+    assert not all(torch.allclose(weights[name], fresh[name], atol=1e-6) for name in fresh)

@@ -62,8 +62,20 @@ def test_jaccard_is_intersection_over_union(stack):
             np.testing.assert_allclose(masks.jaccard(rles, rles)[i, j], expected)
 
 
+@SHORT
+@given(MASKS)
+def test_overlap_is_intersection_over_the_smaller(stack):
+    rles = masks.encode(stack)
+    for i, first in enumerate(stack):
+        for j, second in enumerate(stack):
+            smaller = min(first.sum(), second.sum())
+            expected = (first & second).sum() / smaller if smaller else 0
+            np.testing.assert_allclose(masks.overlap(rles, rles)[i, j], expected)
+
+
 def test_no_masks():
     assert masks.jaccard([], []).shape == (0, 0)
+    assert masks.overlap([], []).shape == (0, 0)
     assert masks.contains([], np.zeros((3, 2), int)).shape == (0, 3)
     assert masks.area([]).shape == (0,)
     assert masks.boxes([]).shape == (0, 4)

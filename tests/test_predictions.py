@@ -12,7 +12,7 @@ from pipeline.images import read_image
 from pipeline.networks.mask_rcnn import MaskRcnn
 from pipeline.networks.prm import Prm, PrmDescription
 from pipeline.parallel import ordered_map
-from pipeline.predictions import PredictionsParameters, Predictor, predict, rescored
+from pipeline.predictions import PredictionsParameters, Predictor, predict, rescored, without_parts
 
 HEIGHT, WIDTH = 100, 150
 
@@ -46,12 +46,39 @@ def test_detections_come_back_at_the_size_of_the_photograph():
         "scores": torch.tensor([0.9, 0.8]),
         "masks": torch.stack([full, nothing]),
     }
-    instances = predict(Known(found), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    instances = predict(Known(found), np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=False)
     expected = np.zeros((HEIGHT, WIDTH), bool)
     expected[25:75, 50:100] = True  # 100 / 64 times the box; the empty mask is gone
     assert masks.jaccard(instances.masks, masks.encode(expected[None])).min() > 0.9
     assert instances.label.tolist() == [1]
     assert instances.score.tolist() == [np.float32(0.9)]
+
+
+def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_shows():
+    network = detector()
+    image = torch.rand(3, 64, 90, generator=torch.Generator().manual_seed(0))
+    padded = torch.zeros(2, 3, 64, 96)
+    padded[0, :, :, :90], padded[1, :, :, :90] = image, image.flip(2)
+    with torch.inference_mode():
+        found = network.forward_mirrored(padded, (64, 90))
+        mirrored = network.forward_mirrored(padded.flip(0), (64, 90))
+        (alone,) = network(padded[:1], [(64, 90)])
+    assert {name: of.shape for name, of in found.items()} == {
+        name: of.shape for name, of in alone.items()
+    }
+    x1, y1, x2, y2 = mirrored["boxes"].unbind(1)
+    back = torch.stack([90 - x2, y1, 90 - x1, y2], 1)
+    torch.testing.assert_close(found["boxes"], back, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found["scores"], mirrored["scores"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found["masks"], mirrored["masks"].flip(3), rtol=0, atol=1e-5)
+    assert torch.equal(found["labels"], mirrored["labels"])
+    assert not torch.allclose(found["scores"], alone["scores"], atol=1e-6)
+
+
+def test_with_its_mirror_image_a_photograph_may_show_nothing():
+    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.99, detections=10).eval()
+    found = predict(network, np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=True)
+    assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
 
 
 @pytest.fixture
@@ -65,7 +92,9 @@ def photographs(tmp_path):
 
 def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(score_threshold=0.0, detections=10, presence=0)
+    parameters = PredictionsParameters(
+        score_threshold=0.0, detections=10, presence=0, flip=False, overlap=1
+    )
     predictor = Predictor(tmp_path / "weights.safetensors", parameters)
     with InstanceWriter(tmp_path / "store", "predictions", DESCRIPTION.classes, {}) as writer:
         for path, found in zip(photographs, ordered_map(predictor, photographs, 1), strict=True):
@@ -84,9 +113,33 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
 
 def test_a_threshold_above_every_score_leaves_nothing(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(score_threshold=0.99, detections=10, presence=0)
+    parameters = PredictionsParameters(
+        score_threshold=0.99, detections=10, presence=0, flip=False, overlap=1
+    )
     found = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[0])
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
+
+
+def test_a_part_of_a_better_one_of_its_class_is_dropped_whichever_is_the_larger():
+    shapes = np.zeros((6, 10, 10), bool)
+    shapes[0, :, :4] = True
+    shapes[1, :3, :4] = True  # inside the first
+    shapes[2, :3, :4] = True  # likewise, but of another class
+    shapes[3, :, 3:8] = True  # shares a quarter of the first's
+    shapes[4] = True  # holds the first
+    shapes[5, :3, 3:5] = True  # shares half of itself with the third, of its class
+    labels = np.array([0, 0, 1, 0, 0, 1], np.int16)
+    found = Instances(masks.encode(shapes), labels, np.linspace(0.9, 0.4, 6, dtype=np.float32))
+
+    def kept(most):
+        return [round(10 * float(score)) for score in without_parts(found, most).score]
+
+    assert kept(0.6) == [9, 7, 6, 4]
+    assert kept(0.4) == [9, 7, 6]
+    assert kept(0.2) == [9, 7]
+    assert kept(1.0) == [9, 8, 7, 6, 5, 4]
+    none = found.take(np.arange(0))
+    assert len(without_parts(none, 0.6).masks) == 0
 
 
 def test_the_classifier_says_which_classes_there_are():
@@ -118,7 +171,9 @@ def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):
     alone, asked = (
         Predictor(
             tmp_path / "weights.safetensors",
-            PredictionsParameters(score_threshold=0.0, detections=10, presence=weight),
+            PredictionsParameters(
+                score_threshold=0.0, detections=10, presence=weight, flip=False, overlap=1
+            ),
             tmp_path / "prm.safetensors",
         )(photographs[0])
         for weight in (0.0, 1.0)

@@ -19,7 +19,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -157,6 +157,40 @@ class MaskRcnn(nn.Module):
             detections, _ = self.heads(features, regions, list(sizes))
         return detections
 
+    def forward_mirrored(self, images: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Detect objects by an image and its mirror image, in evaluation mode.
+
+        Not published. Both propose regions; what is made of a region is the mean of what is made
+        of it in both: class probabilities, box offsets and mask probabilities.
+
+        Parameters
+        ----------
+        images : float (2, 3, h, w) in 0..1, the image and its mirror image, padded.
+        size : height and width of both without their padding.
+
+        Returns
+        -------
+        As `forward` of an image.
+        """
+        features, sizes = self.features(images), [size] * 2
+        heads: Any = self.heads
+        with _full_precision(images):
+            (seen, seen_mirrored), _ = self.rpn(ImageList(images, sizes), features)
+            regions = torch.cat([seen, _mirror(seen_mirrored, size)])
+            pooled = heads.box_roi_pool(features, [regions, _mirror(regions, size)], sizes)
+            logits, offsets = heads.box_predictor(heads.box_head(pooled))
+            of_classes = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
+            offsets = offsets.unflatten(0, (2, -1)).unflatten(2, (-1, 4))
+            offsets[1, :, :, 0] *= -1
+            (boxes,), (scores,), (labels,) = heads.postprocess_detections(
+                of_classes, offsets.mean(0).flatten(1), [regions], [size]
+            )
+            pooled = heads.mask_roi_pool(features, [boxes, _mirror(boxes, size)], sizes)
+            of_masks = heads.mask_predictor(heads.mask_head(pooled))
+            masks, masks_mirrored = maskrcnn_inference(of_masks, [labels, labels])
+        both = (masks + masks_mirrored.flip(3)) / 2
+        return {"boxes": boxes, "labels": labels, "scores": scores, "masks": both}
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Make the pyramid of images (n, 3, h, w): its levels, float32, the finest first."""
         maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
@@ -210,6 +244,12 @@ def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     for place, image in zip(padded, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
     return padded, sizes
+
+
+def _mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (n, 4), x1 y1 x2 y2, where the mirror image of this size has them."""
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack([size[1] - right, top, size[1] - left, bottom], 1)
 
 
 def _full_precision(images: Tensor) -> torch.autocast:
