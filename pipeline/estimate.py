@@ -139,10 +139,11 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
         seconds[stage] = (train + val) * one[stage] / runtime.workers()
     # The peaks of val are found there.
     seconds["retrieval"] += val * one["peaks"] / runtime.workers()
+    rounds, finds = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
+    seconds["mask_rcnn"] *= rounds
     if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
         seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
-    rounds, finds = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
-    seconds["mask_rcnn"] = rounds * seconds["mask_rcnn"] + (rounds - 1) * finds
+    seconds["mask_rcnn"] += (rounds - 1) * finds
 
     an_image = median(stored_bytes for _, stored_bytes in rehearsed)
     return Estimate(

@@ -55,10 +55,11 @@ def as_many_steps(
 ) -> MaskRcnnParameters:
     """Show the images that have true masks more often, so that there are as many steps.
 
-    Epochs grow by how many times more photographs there are than have true masks.
+    Epochs grow by how many times more photographs there are than have true masks, and by the
+    rounds, which are made in one.
     """
     schedule = parameters.schedule
-    times = len(split.photographs) / len(true_masks)
+    times = parameters.rounds * len(split.photographs) / len(true_masks)
     epochs = {
         "epochs": round(times * schedule.epochs),
         "milestones": tuple(round(times * epoch) for epoch in schedule.milestones),

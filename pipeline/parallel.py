@@ -88,7 +88,7 @@ def ordered_map(
         If a worker was killed from outside, as a system short of memory does.
     """
     with ProcessPoolExecutor(
-        workers, runtime.process_context(), initializer=runtime.start_worker
+        workers, runtime.process_context(), initializer=runtime.start_local_worker
     ) as pool:
         try:
             yield from _in_order(pool, function, items, 4 * workers)

@@ -7,6 +7,8 @@ import os
 import random
 import sys
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
 import numpy as np
 import torch
@@ -114,6 +116,22 @@ def start_worker() -> None:
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's and SciPy's matrix products
+
+
+def start_local_worker() -> None:
+    """Prepare a worker process of this one, which ends when this one does, even killed.
+
+    Left alone it would wait for work for ever, and with it the server that forked it.
+    """
+    start_worker()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def seed_everything(seed: int) -> None:

@@ -389,7 +389,7 @@ def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _start_loader(_: int) -> None:
-    runtime.start_worker()
+    runtime.start_local_worker()
 
 
 def _shown(batches: Iterator[Any], count: int, title: str) -> Iterator[Any]:

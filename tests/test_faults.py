@@ -10,6 +10,7 @@ import psutil
 import pytest
 from running import copy_without, run_here, script, shelf, start, wait_until
 from test_resume_images import waiting
+from training_project import make
 
 import stages
 from pipeline.errors import InputError
@@ -56,6 +57,28 @@ def test_a_worker_that_is_killed_for_memory(project, undisturbed):
     assert said.endswith("WISE_WORKERS=1")
     assert waiting(project, "peaks")
     goes_on(project, undisturbed)
+
+
+@pytest.mark.parametrize("stage", ["peaks", "mask_rcnn"])
+def test_no_worker_outlives_a_killed_stage(undisturbed, tmp_path, stage):
+    folder = tmp_path / "project"
+    if stage == "peaks":
+        copy_without(undisturbed, folder, stage)
+    else:
+        folder.mkdir()
+        make(folder, epochs=1000, batch=1)
+    process = start(folder, *script(stage), WISE_CHECKPOINT_SECONDS="0")
+    begun = {"peaks": "train.images/*", "mask_rcnn": "checkpoint.pt"}[stage]
+    wait_until(lambda: any((folder / ".scratch" / stage).rglob(begun)), process)
+    inner = psutil.Process(process.pid).children(recursive=True)
+    assert len(inner) >= 3  # two workers, and the server that forks them
+    process.kill()
+    psutil.wait_procs(inner, timeout=10)
+    alive = [left for left in inner if left.is_running() and left.status() != "zombie"]
+    for left in alive:
+        left.kill()
+    process.communicate()
+    assert not alive
 
 
 def test_a_corrupt_image_in_the_middle(project, undisturbed):

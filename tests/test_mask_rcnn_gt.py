@@ -60,6 +60,8 @@ def test_fewer_images_are_shown_more_often():
     same = MaskRcnnParameters.parse(values, "mask_rcnn")
     schedule = as_many_steps(same, split, four).schedule
     assert (schedule.epochs, schedule.milestones) == (8, (5,))  # 7.5 and 5
+    twice = same.model_copy(update={"rounds": 2})
+    assert as_many_steps(twice, split, four).schedule.epochs == 15
     everything = TrueMasks(truth(*(true_image(str(n), 0) for n in range(10))))
     assert as_many_steps(same, split, everything) == same
 
