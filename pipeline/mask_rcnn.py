@@ -43,7 +43,7 @@ class MaskRcnnParameters(Parameters):
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
     rounds: PositiveInt = Field(
-        description="trainings, each after the first going on with what was found in train"
+        description="trainings, each after the first going on with what the one before finds"
     )
     least_find: float = Field(
         ge=0,
