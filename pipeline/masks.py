@@ -124,23 +124,24 @@ def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
 
     Two empty masks have nothing in common: 0.
     """
-    if not first or not second:
-        return np.zeros((len(first), len(second)))
-    ious = coco_mask.iou(list(first), list(second), [False] * len(second))
-    return np.nan_to_num(np.asarray(ious, np.float64))
+    return _shares(first, second, of_first=False)
 
 
-def overlap(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
-    """Intersection over the smaller mask of every pair, shape (len(first), len(second)).
+def overlap(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Intersection over the smaller mask of every pair, shape (n, n).
 
     1 where one lies inside the other; 0 where one is empty.
     """
+    shares = _shares(rles, rles, of_first=True)
+    return np.maximum(shares, shares.T)
+
+
+def _shares(first: Sequence[Rle], second: Sequence[Rle], *, of_first: bool) -> NDArray[np.float64]:
+    """Intersection of every pair over the first, as COCO has it of crowds, or over the union."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
-    of_first = coco_mask.iou(list(first), list(second), [True] * len(second))
-    of_second = coco_mask.iou(list(second), list(first), [True] * len(first)).T
-    larger = np.asarray(np.maximum(of_first, of_second), np.float64)
-    return np.nan_to_num(larger)
+    shares = coco_mask.iou(list(first), list(second), [of_first] * len(second))
+    return np.nan_to_num(np.asarray(shares, np.float64))
 
 
 def unsuppressed(
@@ -153,7 +154,8 @@ def unsuppressed(
     before : masks that are kept already, and come before all others.
     """
     free = np.flatnonzero((jaccard(rles, before) <= threshold).all(axis=1))
-    return free[unlike(jaccard(rles, rles)[np.ix_(free, free)], threshold)]
+    others = [rles[number] for number in free.tolist()]
+    return free[unlike(jaccard(others, others), threshold)]
 
 
 def unlike(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:

@@ -103,7 +103,7 @@ def without_parts(found: Instances, most: float) -> Instances:
     if most == 1:
         return found
     same_class = found.label[:, None] == found.label
-    return found.take(masks.unlike(masks.overlap(found.masks, found.masks) * same_class, most))
+    return found.take(masks.unlike(masks.overlap(found.masks) * same_class, most))
 
 
 def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:

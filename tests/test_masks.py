@@ -51,31 +51,33 @@ def test_contains_is_the_pixel(stack, seed):
     )
 
 
-@SHORT
-@given(MASKS)
-def test_jaccard_is_intersection_over_union(stack):
-    rles = masks.encode(stack)
-    for i, first in enumerate(stack):
-        for j, second in enumerate(stack):
-            union = (first | second).sum()
-            expected = (first & second).sum() / union if union else 0
-            np.testing.assert_allclose(masks.jaccard(rles, rles)[i, j], expected)
+def union(first, second):
+    return (first | second).sum()
 
 
+def smaller(first, second):
+    return min(first.sum(), second.sum())
+
+
+@pytest.mark.parametrize(
+    ("shares", "whole"),
+    [(lambda rles: masks.jaccard(rles, rles), union), (masks.overlap, smaller)],
+    ids=["jaccard", "overlap"],
+)
 @SHORT
-@given(MASKS)
-def test_overlap_is_intersection_over_the_smaller(stack):
-    rles = masks.encode(stack)
+@given(stack=MASKS)
+def test_jaccard_is_intersection_over_union_and_overlap_over_the_smaller(shares, whole, stack):
+    of_pairs = shares(masks.encode(stack))
     for i, first in enumerate(stack):
         for j, second in enumerate(stack):
-            smaller = min(first.sum(), second.sum())
-            expected = (first & second).sum() / smaller if smaller else 0
-            np.testing.assert_allclose(masks.overlap(rles, rles)[i, j], expected)
+            pixels = whole(first, second)
+            expected = (first & second).sum() / pixels if pixels else 0
+            np.testing.assert_allclose(of_pairs[i, j], expected)
 
 
 def test_no_masks():
     assert masks.jaccard([], []).shape == (0, 0)
-    assert masks.overlap([], []).shape == (0, 0)
+    assert masks.overlap([]).shape == (0, 0)
     assert masks.contains([], np.zeros((3, 2), int)).shape == (0, 3)
     assert masks.area([]).shape == (0,)
     assert masks.boxes([]).shape == (0, 4)

@@ -22,6 +22,12 @@ def detector():
     return MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=10).eval()
 
 
+def keeping(**changes):
+    """Parameters that keep the ten best as the detector has them, but for some changes."""
+    values = {"score_threshold": 0.0, "detections": 10, "presence": 0, "flip": False, "overlap": 1}
+    return PredictionsParameters(**{**values, **changes})
+
+
 class Known(torch.nn.Module):
     """A network that finds what it was told, in coordinates of the resized image."""
 
@@ -92,9 +98,7 @@ def photographs(tmp_path):
 
 def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(
-        score_threshold=0.0, detections=10, presence=0, flip=False, overlap=1
-    )
+    parameters = keeping()
     predictor = Predictor(tmp_path / "weights.safetensors", parameters)
     with InstanceWriter(tmp_path / "store", "predictions", DESCRIPTION.classes, {}) as writer:
         for path, found in zip(photographs, ordered_map(predictor, photographs, 1), strict=True):
@@ -113,9 +117,7 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
 
 def test_a_threshold_above_every_score_leaves_nothing(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = PredictionsParameters(
-        score_threshold=0.99, detections=10, presence=0, flip=False, overlap=1
-    )
+    parameters = keeping(score_threshold=0.99)
     found = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[0])
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
 
@@ -171,9 +173,7 @@ def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):
     alone, asked = (
         Predictor(
             tmp_path / "weights.safetensors",
-            PredictionsParameters(
-                score_threshold=0.0, detections=10, presence=weight, flip=False, overlap=1
-            ),
+            keeping(presence=weight),
             tmp_path / "prm.safetensors",
         )(photographs[0])
         for weight in (0.0, 1.0)
