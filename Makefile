@@ -4,7 +4,7 @@ ENVIRONMENT := .venv
 BIN := $(ENVIRONMENT)/bin
 READY := $(ENVIRONMENT)/.ready
 
-.PHONY: environment repro test lint
+.PHONY: environment repro test lint deps
 
 environment: $(READY)
 
@@ -24,3 +24,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The code that each stage depends on, into dvc.yaml.
+deps: $(READY)
+	$(BIN)/python -m wise.dependencies

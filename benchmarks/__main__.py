@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from benchmarks.table import Line, print_table
-from pipeline import runtime
-from pipeline.errors import InputError
+from pipeline.common import runtime
+from pipeline.common.errors import InputError
 
 NAMES = ("peaks", "proposals", "refinement", "sampling", "training", "scaling")
 

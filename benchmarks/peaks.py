@@ -17,9 +17,9 @@ from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from benchmarks.table import Line, side_by_side
-from pipeline import runtime
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.response import PeakBackpropagation
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.classifier.peak_response import PeakBackpropagation
+from pipeline.common import runtime
 
 EPSILON = 1e-10
 SIDES = (352, 448)

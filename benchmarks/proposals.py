@@ -20,8 +20,11 @@ from skimage.data import astronaut
 from torch import Tensor
 
 from benchmarks.table import ROOT, Line, side_by_side
-from pipeline import grouping, runtime
-from pipeline.networks.sharpmask import (
+from pipeline.common import runtime
+from pipeline.proposals import grouping
+from pipeline.proposals.parameters import ProposalsParameters
+from pipeline.proposals.sharpmask.inference import propose_windows
+from pipeline.proposals.sharpmask.network import (
     OUTSIDE,
     PATCH,
     STRIDE,
@@ -29,7 +32,6 @@ from pipeline.networks.sharpmask import (
     SharpMask,
     window_parts,
 )
-from pipeline.proposals import ProposalsParameters, propose_windows
 
 HEIGHT, WIDTH, COUNT = 375, 500, 1_000
 AT_A_TIME = 32  # patches of the plain version

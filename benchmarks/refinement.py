@@ -16,10 +16,10 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import zoom
 
 from benchmarks.table import Line, side_by_side
-from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
-from pipeline.masks import Rle
+from pipeline.common import masks
+from pipeline.common.masks import Rle
 
 HEIGHT, WIDTH = 375, 500
 PREDICTIONS, PROPOSALS = 100, 1000

@@ -14,10 +14,10 @@ import zarr
 
 from benchmarks.refinement import HEIGHT, PROPOSALS, WIDTH, blobs
 from benchmarks.table import Line, side_by_side
-from pipeline import masks
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
-from pipeline.sampler import Sampler, SamplerParameters
+from pipeline.common import masks
+from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
 
 IMAGES = 32
 POOL = 2000

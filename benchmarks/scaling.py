@@ -27,7 +27,7 @@ import yaml
 from benchmarks.table import Line
 from benchmarks.tiny import HEIGHT, STAGES, WIDTH, use_grouping, write_project
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
-from pipeline.masks import from_counts
+from pipeline.common.masks import from_counts
 
 COUNTS = (100, 1_000, 10_000)
 BACKBONE = "test_resnet"  # the least that timm has: it is made to test timm with

@@ -15,9 +15,9 @@ from PIL import Image
 from benchmarks.table import ROOT
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import write_weights
-from pipeline.networks.mask_rcnn import Architecture, MaskRcnn, MaskRcnnDescription
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.networks.sharpmask import Description, SharpMask
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.detectors.mask_rcnn.network import Architecture, MaskRcnn, MaskRcnnDescription
+from pipeline.proposals.sharpmask.network import Description, SharpMask
 
 STAGES = ("peaks", "proposals", "retrieval", "sampler", "predictions", "refinement")
 HEIGHT, WIDTH, FILES = 72, 96, 100
@@ -67,7 +67,7 @@ def use_grouping(folder: Path) -> None:
     """Let proposals be made by grouping from now on."""
     file = folder / "params.yaml"
     parameters = yaml.safe_load(file.read_text())
-    parameters["proposals"] |= {"method": "grouping", "source": "pipeline/grouping.py"}
+    parameters["proposals"] |= {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
     file.write_text(yaml.safe_dump(parameters, sort_keys=False))
 
 

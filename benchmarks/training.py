@@ -31,21 +31,23 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.table import ROOT, Line, side_by_side
-from pipeline import masks, runtime
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.datasets import scenes
-from pipeline.datasets.coco import SourceImage, read_source
-from pipeline.mask_rcnn import (
+from pipeline.common import masks, runtime
+from pipeline.dataset.scenes.files import draw_coco
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, MaskRcnnDescription
+from pipeline.detectors.mask_rcnn.training import (
     MaskedPhotographs,
     MaskRcnnParameters,
-    PseudoMasks,
     mask_rcnn_loss,
     target,
 )
-from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
-from pipeline.training import Mean, Places, Visit, fit, to_device
+from pipeline.proposals.sharpmask.source import SourceImage, read_source
+from pipeline.pseudo_masks.supervision import PseudoMasks
+from pipeline.training.batches import Visit
+from pipeline.training.fit import Mean, Training, fit, to_device
+from stages.common.curves import curves
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
 WARM_UP, PROFILED = 4, 3  # steps
@@ -59,7 +61,7 @@ def lines() -> Iterator[Line]:
     """Yield ours against the reference loop, then each lever against its absence."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scenes.draw_coco(folder / "source", IMAGES, seed=0)
+        draw_coco(folder / "source", IMAGES, seed=0)
         _write_stores(folder)
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(RUNS):
@@ -81,7 +83,7 @@ def print_profile() -> None:
     runtime.keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scenes.draw_coco(folder / "source", BATCH, seed=0)
+        draw_coco(folder / "source", BATCH, seed=0)
         _write_stores(folder)
         step = _stepper(_batch(_samples(folder)), _pulled())
     for _ in range(WARM_UP):
@@ -170,8 +172,8 @@ def ours(folder: Path) -> float:
 
     samples, schedule = _samples(folder), _parameters().schedule
     with tempfile.TemporaryDirectory() as unfinished:
-        places = Places(Path(unfinished) / "checkpoint.pt", Path(unfinished) / "curves")
-        fit(network, timed_loss, samples, schedule, 0, places, "ours")
+        training = Training("ours", network, timed_loss, samples, schedule, 0)
+        fit(training, Path(unfinished) / "checkpoint.pt", curves(Path(unfinished) / "curves"))
     return _rate(starts)
 
 

@@ -3,32 +3,35 @@
 import sys
 from pathlib import Path
 
-from pipeline import dataset
-from pipeline.dataset import DatasetParameters
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.dataset import index
+from pipeline.dataset.index import DatasetParameters
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read or draw the photographs, write data/dataset."""
     parameters = read_parameters(DatasetParameters, "dataset")
-    place = SHELF / "dataset"
+    shelf = Shelf()
     with scratch("dataset") as work:
         drawn = work / "scenes"
         drawn.mkdir(exist_ok=True)
         if parameters.kind == "scenes":
-            folder = dataset.draw_scenes(parameters, drawn)
-            root = place / folder.relative_to(work)
+            folder = index.draw_scenes(parameters, drawn)
+            root = shelf.data / "dataset" / folder.relative_to(work)
         else:
             folder = root = Path(parameters.path)
-        splits = dataset.read_splits(parameters, folder, work)
-        truths = dataset.read_truths(parameters, folder, splits)
+        splits = index.read_splits(parameters, folder, work)
+        truths = index.read_truths(parameters, folder, splits)
         for name in splits:
-            # Scenes move to the shelf when all is well.
+            # Scenes move to data/ when all is well.
             splits[name].model_copy(update={"root": str(root)}).write(work / f"{name}.json")
             truths[name].write(work / "truth" / f"{name}.json")
         for part in ("train.json", "val.json", "truth", "scenes"):
-            shelve(work / part, place / part)
-    for concern in dataset.concerns(splits):
+            shelf.publish(work / part, "dataset", part)
+    for concern in index.concerns(splits):
         print(f"dataset: {concern}", file=sys.stderr)
     counts = (
         f"{len(splits[name].photographs)} images of {name} ({len(truths[name].images)} with masks)"

@@ -3,32 +3,33 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import breakdown, evaluation, recall, tables
-from pipeline.artifacts import files
-from pipeline.artifacts.draws import DrawStore
-from pipeline.artifacts.instances import InstanceStore
-from pipeline.artifacts.peaks import PeakStore
-from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.coco import write_results
+from pipeline.artifacts.draws import FirstDraws
 from pipeline.artifacts.truth import Truth
-from pipeline.evaluation import EvaluationParameters, Method, PseudoMasks
-from pipeline.progress import track
-from stages import SHELF, once, read_parameters, run, scratch, shelve
+from pipeline.common import files
+from pipeline.common.progress import track
+from pipeline.evaluation import by_size, stage_quality, tables
+from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.summary import evaluate
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import once, scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read the truth and what it is held against, write data/evaluation."""
     parameters = read_parameters(EvaluationParameters, "evaluation")
-    folder = SHELF / "dataset" / "truth"
-    truth = {split: Truth.read(folder / f"{split}.json") for split in ("train", "val")}
+    shelf = Shelf()
+    truth = {split: artifact.open() for split, artifact in shelf.truth.items()}
     with scratch("evaluation") as work:
-        metrics = judge_methods(open_methods(truth), parameters, work)
-        quality = judge_stages(truth, work)
+        metrics = judge_methods(open_methods(shelf, truth), parameters, work)
+        quality = judge_stages(shelf, truth, work)
         files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
-        source = ProposalStore(SHELF / "proposals" / "train").attributes
-        table = tables.of_evaluation(metrics, quality, source)
+        table = tables.of_evaluation(metrics, quality, shelf.proposals["train"].open().attributes)
         files.write_bytes(work / "table.md", table.encode())
         for part in sorted(work.glob("[!.]*")):
-            shelve(part, SHELF / "evaluation" / part.name)
+            shelf.publish(part, "evaluation", part.name)
     if any(of_split.images for of_split in truth.values()):
         print(table)
     for split, of_split in truth.items():
@@ -47,49 +48,51 @@ def judge_methods(
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
         metrics[name], overlaps[name] = once(work, place.stem, judge, method, parameters)
         if not place.exists():
-            evaluation.write_results(place, method)
+            found = method.predictions
+            images = ((image_id, found.instances(image_id)) for image_id in found)
+            write_results(place, images, method.truth.classes)
     for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots want their columns, if empty
-        overlaps.setdefault(name, breakdown.overlaps([]))
+        overlaps.setdefault(name, by_size.overlaps([]))
     tables.write_per_class(work / "per_class.csv", metrics)
     tables.write_by_class(work / "by_class.csv", metrics, parameters.middle)
-    breakdown.write_by_area(work / "by_area.csv", overlaps)
-    breakdown.write_by_count(work / "by_count.csv", overlaps)
+    by_size.write_by_area(work / "by_area.csv", overlaps)
+    by_size.write_by_count(work / "by_count.csv", overlaps)
     return metrics
 
 
 def judge(
     method: Method, parameters: EvaluationParameters
-) -> tuple[dict[str, Any], breakdown.Overlaps]:
+) -> tuple[dict[str, Any], by_size.Overlaps]:
     """Judge a method by every protocol, and instance by instance."""
-    pairs = evaluation.pairs_of(method, parameters)
-    return evaluation.evaluate(pairs, parameters), breakdown.overlaps(pairs["wise"].pairs)
+    pairs = pairs_of(method, parameters)
+    return evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
 
 
-def open_methods(truth: dict[str, Truth]) -> dict[str, Method]:
+def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
     """Open what every method made of val and, named /train, of train."""
-    proposals = ProposalStore(SHELF / "proposals" / "train")
-    pseudo_masks = PseudoMasks(DrawStore(SHELF / "sampler" / "train"), proposals)
-    methods = {"pseudo_masks": Method(truth["train"], pseudo_masks, confidences=False)}
+    drawn = FirstDraws(shelf.draws.open(), shelf.proposals["train"].open())
+    methods = {"pseudo_masks": Method(truth["train"], drawn, confidences=False)}
     for split, suffix in (("val", ""), ("train", "/train")):
-        retrieved = InstanceStore(SHELF / "retrieval" / split)
+        retrieved = shelf.retrieval[split].open()
         methods[f"prm{suffix}"] = Method(truth[split], retrieved, confidences=False)
-        for name, stage in (("wise", "predictions"), ("wise+refine", "refinement")):
-            methods[name + suffix] = Method(truth[split], InstanceStore(SHELF / stage / split))
-        upper_bound = InstanceStore(SHELF / "mask_rcnn_gt" / split)
+        methods[f"wise{suffix}"] = Method(truth[split], shelf.predictions[split].open())
+        methods[f"wise+refine{suffix}"] = Method(truth[split], shelf.refinement[split].open())
+        upper_bound = shelf.mask_rcnn_gt[split].open()
         if upper_bound.attributes["parameters"]["enabled"]:
             methods[f"mask_rcnn_gt{suffix}"] = Method(truth[split], upper_bound)
     return methods
 
 
-def judge_stages(truth: dict[str, Truth], work: Path) -> dict[str, Any]:
+def judge_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:
     """Judge the proposals of both splits, and the peaks of train."""
-    proposals = {split: ProposalStore(SHELF / "proposals" / split) for split in truth}
-    peaks, draws = PeakStore(SHELF / "peaks" / "train"), DrawStore(SHELF / "sampler" / "train")
+    proposals = {split: shelf.proposals[split].open() for split in truth}
     of_proposals = {
-        s: once(work, f"proposals-{s}", recall.proposal_quality, truth[s], proposals[s])
+        s: once(work, f"proposals-{s}", stage_quality.proposal_quality, truth[s], proposals[s])
         for s in truth
     }
-    of_peaks = recall.peak_quality(truth["train"], peaks, proposals["train"], draws)
+    of_peaks = stage_quality.peak_quality(
+        truth["train"], shelf.peaks.open(), proposals["train"], shelf.draws.open()
+    )
     return {"proposals": of_proposals, "peaks": {"train": of_peaks}}
 
 

@@ -2,51 +2,53 @@
 
 from pathlib import Path
 
-from pipeline import runtime
 from pipeline.artifacts.instances import InstanceWriter
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import Truth
-from pipeline.mask_rcnn import MaskRcnnParameters, train
-from pipeline.mask_rcnn_gt import MaskRcnnGtParameters, TrueMasks, as_many_steps
-from pipeline.parallel import fill
-from pipeline.predictions import PredictionsParameters, Predictor
-from pipeline.training import Places, write_results
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.common import runtime
+from pipeline.detectors.mask_rcnn.rounds import train_round
+from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
+from pipeline.detectors.predictions import PredictionsParameters, Predictor
+from pipeline.detectors.upper_bound import MaskRcnnGtParameters, as_many_steps
+from pipeline.execution.photographs import fill
+from pipeline.pseudo_masks.true_masks import TrueMasks
+from stages.common.curves import curves
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read data/dataset and the truth of train, write data/mask_rcnn_gt: empty stores if off."""
     parameters = read_parameters(MaskRcnnGtParameters, "mask_rcnn_gt")
     detections = read_parameters(PredictionsParameters, "predictions")
-    of_classifier = SHELF / "prm" / "weights.safetensors"
-    splits = {name: Split.read(SHELF / "dataset" / f"{name}.json") for name in ("val", "train")}
+    shelf = Shelf()
+    splits = {name: shelf.splits[name].open() for name in ("val", "train")}
     with scratch("mask_rcnn_gt") as unfinished:
         place = unfinished / "mask_rcnn_gt"
         if parameters.enabled:
-            learn(splits["train"], unfinished / "checkpoint.pt", place)
+            train(splits["train"], shelf.truth["train"].open(), place)
         if not runtime.is_main_process():
             return
-        predictor = Predictor(place / "weights.safetensors", detections, of_classifier)
+        predictor = Predictor(place / "weights.safetensors", detections, shelf.classifier)
         for name, split in splits.items():
             settings = parameters.model_dump()
             with InstanceWriter(place / name, "mask_rcnn_gt", split.classes, settings) as store:
                 if parameters.enabled:
                     fill(store, predictor, split.path, split.photographs, f"mask_rcnn_gt, {name}")
             print(f"mask_rcnn_gt: {store.rows} instances in {store.finished} {name} images")
-        shelve(place, SHELF / "mask_rcnn_gt")
+        shelf.publish(place, "mask_rcnn_gt")
     if not parameters.enabled:
         print("mask_rcnn_gt: off; mask_rcnn_gt.enabled switches it on")
 
 
-def learn(split: Split, checkpoint: Path, place: Path) -> None:
+def train(split: Split, truth: Truth, place: Path) -> None:
     """Train as mask_rcnn does, but on true masks; leave weights, metrics and curves at a place."""
-    true_masks = TrueMasks(Truth.read(SHELF / "dataset" / "truth" / "train.json"))
-    same = read_parameters(MaskRcnnParameters, "mask_rcnn")
-    parameters = as_many_steps(same, split, true_masks)
-    places = Places(checkpoint, place / "curves")
-    network, metrics = train(split, true_masks, parameters, places, "mask_rcnn_gt")
+    true_masks = TrueMasks(truth)
+    parameters = as_many_steps(read_parameters(MaskRcnnParameters, "mask_rcnn"), split, true_masks)
+    metrics = train_round("mask_rcnn_gt", split, true_masks, parameters, place, curves)
     if runtime.is_main_process():
-        write_results(place, network, network.description, metrics)
         print(f"mask_rcnn_gt: {metrics['images']} images, loss {metrics['loss']:.3f}")
 
 

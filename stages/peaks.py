@@ -3,17 +3,21 @@
 from functools import partial
 
 from pipeline.artifacts.peaks import PeakWriter
-from pipeline.artifacts.split import Photograph, Split
-from pipeline.parallel import fill
-from pipeline.peaks import PeaksParameters, TaggedPhotograph, peaks_of
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.artifacts.split import Photograph
+from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
+from pipeline.execution.photographs import fill
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read data/prm/weights.safetensors and data/dataset/train.json, write data/peaks/train."""
     parameters = read_parameters(PeaksParameters, "peaks")
-    split = Split.read(SHELF / "dataset" / "train.json")
-    find = partial(peaks_of, SHELF / "prm" / "weights.safetensors", parameters)
+    shelf = Shelf()
+    split = shelf.splits["train"].open()
+    find = partial(peaks_of, shelf.classifier, parameters)
 
     def tagged(photograph: Photograph) -> TaggedPhotograph:
         return TaggedPhotograph(split.path(photograph), split.labels(photograph))
@@ -22,7 +26,7 @@ def main() -> None:
         place = unfinished / "peaks"
         with PeakWriter(place / "train", split.classes, parameters.model_dump()) as store:
             fill(store, find, tagged, split.photographs, "peaks")
-        shelve(place, SHELF / "peaks")
+        shelf.publish(place, "peaks")
     print(f"peaks: {store.rows} in {len(split.photographs)} images, {store.empty} images without")
 
 

@@ -1,34 +1,29 @@
 """Train the classifier that shows peaks, from the tags of the training images."""
 
-from pipeline import runtime
-from pipeline.artifacts.split import Split
-from pipeline.prm import PrmParameters, TaggedImages, prm_loss, untrained
-from pipeline.training import RESULTS, Places, fit, write_results
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.classifier.training import PrmParameters, classifier_training
+from pipeline.common import runtime
+from pipeline.training.fit import fit
+from pipeline.training.results import RESULTS, write_results
+from stages.common.curves import curves
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read data/dataset/train.json, write data/prm."""
     parameters = read_parameters(PrmParameters, "prm")
-    split = Split.read(SHELF / "dataset" / "train.json")
-    samples = TaggedImages(split, parameters.side, parameters.seed)
-    runtime.seed_everything(parameters.seed)
-    network = untrained(split, parameters)
+    shelf = Shelf()
+    split = shelf.splits["train"].open()
+    training = classifier_training(split, parameters)
     with scratch("prm") as folder:
-        means = fit(
-            network,
-            prm_loss(network, parameters.peak_gradient),
-            samples,
-            parameters.schedule,
-            parameters.seed,
-            Places(folder / "checkpoint.pt", folder / "curves"),
-            "prm",
-        )
+        means = fit(training, folder / "checkpoint.pt", curves(folder / "curves"))
         if runtime.is_main_process():
-            write_results(folder, network, network.description, means)
+            write_results(folder, training.network, training.network.description, means)
             for name in RESULTS:
-                shelve(folder / name, SHELF / "prm" / name)
-            counts = f"{len(samples)} images, {len(split.classes)} classes"
+                shelf.publish(folder / name, "prm", name)
+            counts = f"{len(training.samples)} images, {len(split.classes)} classes"
             print(f"prm: {counts}, loss {means['loss']:.3f}")
 
 

@@ -1,26 +1,30 @@
 """Propose masks for all photographs: with the trained SharpMask, by grouping, or from a file."""
 
 from pipeline.artifacts.proposals import ProposalWriter
-from pipeline.artifacts.split import Split
-from pipeline.proposals import ProposalsParameters, propose, supervision
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.proposals.methods import propose, supervision
+from pipeline.proposals.parameters import ProposalsParameters
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read data/dataset and the source of the method, write data/proposals."""
     parameters = read_parameters(ProposalsParameters, "proposals")
+    shelf = Shelf()
     seen, settings = supervision(parameters), parameters.model_dump(mode="json")
     with scratch("proposals") as unfinished:
         place = unfinished / "proposals"
         for name in ("train", "val"):
-            split = Split.read(SHELF / "dataset" / f"{name}.json")
+            split = shelf.splits[name].open()
             with ProposalWriter(place / name, parameters.method, seen, settings) as store:
                 proposed = propose(parameters, split, name, start=store.finished)
                 for photograph, proposals in proposed:
                     store.add(photograph.id, photograph.height, photograph.width, proposals)
             images = f"{len(split.photographs)} {name} images, {store.empty} without any"
             print(f"proposals: {store.rows} in {images}")
-        shelve(place, SHELF / "proposals")
+        shelf.publish(place, "proposals")
     print(f"proposals: {parameters.method}, which has seen {seen}")
 
 

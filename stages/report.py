@@ -2,34 +2,31 @@
 
 from pathlib import Path
 
-from pipeline import report
-from pipeline.artifacts import files
-from pipeline.artifacts.draws import DrawStore
-from pipeline.artifacts.instances import InstanceStore
-from pipeline.artifacts.peaks import PeakStore
-from pipeline.artifacts.proposals import ProposalStore
-from pipeline.artifacts.split import Split
-from pipeline.artifacts.truth import Truth
-from pipeline.report import SPLITS, ReportParameters, choose_pictures, count_losses
-from pipeline.reporting.results import Half, Origins, Results
-from pipeline.reporting.tables import read_metrics
-from stages import SHELF, once, read_parameters, run, scratch, shelve
+from pipeline.common import files
+from pipeline.report import page
+from pipeline.report.page import SPLITS, ReportParameters, choose_pictures, count_losses
+from pipeline.report.results import Half, Origins, Results
+from pipeline.report.tables import read_metrics
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import once, scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read what all other stages left, write data/report."""
     parameters = read_parameters(ReportParameters, "report")
+    shelf = Shelf()
     with scratch("report") as work:
-        page = make_page(parameters, work)
-        files.write_bytes(work / "index.html", page.encode())
-        shelve(work / "index.html", SHELF / "report" / "index.html")
-    pictures, megabytes = page.count("<img "), len(page.encode()) / 1e6
-    print(f"report: {pictures} pictures, {megabytes:.1f} MB in {SHELF / 'report' / 'index.html'}")
+        written = make_page(results(shelf), parameters, work)
+        files.write_bytes(work / "index.html", written.encode())
+        shelf.publish(work / "index.html", "report", "index.html")
+    pictures, megabytes = written.count("<img "), len(written.encode()) / 1e6
+    print(f"report: {pictures} pictures, {megabytes:.1f} MB in {shelf.report}")
 
 
-def make_page(parameters: ReportParameters, work: Path) -> str:
+def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
     """Make the page; what was counted and painted is kept in the folder `work`."""
-    opened = results()
     losses = {
         split: once(work, f"losses-{split}", count_losses, opened, split, parameters)
         for split in SPLITS
@@ -38,38 +35,34 @@ def make_page(parameters: ReportParameters, work: Path) -> str:
         split: once(work, f"pictures-{split}", choose_pictures, opened, split, parameters)
         for split in reversed(SPLITS)
     }
-    return report.page(opened, losses, galleries, parameters)
+    return page.page(opened, losses, galleries, parameters)
 
 
-def results() -> Results:
+def results(shelf: Shelf) -> Results:
     """Open what all other stages left."""
-    proposals = ProposalStore(SHELF / "proposals" / "train")
-    curves = {"prm": SHELF / "prm" / "curves", "mask_rcnn": SHELF / "mask_rcnn" / "curves"}
+    proposals = shelf.proposals["train"].open()
+    curves = {name: shelf.curves(name) for name in ("prm", "mask_rcnn")}
     if proposals.attributes["method"] == "sharpmask":
-        folder = SHELF / "sharpmask" / "curves"
+        folder = shelf.curves("sharpmask")
         curves |= {f"sharpmask, {phase}": folder / phase for phase in ("deepmask", "sharpening")}
     return Results(
-        train=half("train"),
-        val=half("val"),
-        origins=Origins(
-            peaks=PeakStore(SHELF / "peaks" / "train"),
-            proposals=proposals,
-            draws=DrawStore(SHELF / "sampler" / "train"),
-        ),
-        metrics=read_metrics(SHELF / "evaluation" / "metrics.json"),
-        by_area=SHELF / "evaluation" / "by_area.csv",
-        by_count=SHELF / "evaluation" / "by_count.csv",
+        train=half(shelf, "train"),
+        val=half(shelf, "val"),
+        origins=Origins(shelf.peaks.open(), proposals, shelf.draws.open()),
+        metrics=read_metrics(shelf.metrics),
+        by_area=shelf.by_area,
+        by_count=shelf.by_count,
         curves=curves,
     )
 
 
-def half(name: str) -> Half:
+def half(shelf: Shelf, name: str) -> Half:
     """Open a split and what was made of it."""
     return Half(
-        split=Split.read(SHELF / "dataset" / f"{name}.json"),
-        truth=Truth.read(SHELF / "dataset" / "truth" / f"{name}.json"),
-        predictions=InstanceStore(SHELF / "predictions" / name),
-        refined=InstanceStore(SHELF / "refinement" / name),
+        split=shelf.splits[name].open(),
+        truth=shelf.truth[name].open(),
+        predictions=shelf.predictions[name].open(),
+        refined=shelf.refinement[name].open(),
     )
 
 

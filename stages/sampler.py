@@ -6,24 +6,27 @@ from pipeline.artifacts.coco import CocoAnnotations
 from pipeline.artifacts.draws import DrawStore, DrawWriter
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
-from pipeline.parallel import fill
-from pipeline.sampler import Sampler, SamplerParameters
-from stages import SHELF, read_parameters, run, scratch, shelve
+from pipeline.execution.photographs import fill
+from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
+from stages.common.parameters import read_parameters
+from stages.common.run import run
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 def main() -> None:
     """Read data/peaks/train and data/proposals/train, write data/sampler."""
     parameters = read_parameters(SamplerParameters, "sampler")
-    split = Split.read(SHELF / "dataset" / "train.json")
-    proposals = SHELF / "proposals" / "train"
-    sampler = Sampler(SHELF / "peaks" / "train", proposals, parameters)
+    shelf = Shelf()
+    split, proposals = shelf.splits["train"].open(), shelf.proposals["train"]
+    sampler = Sampler(shelf.peaks.path, proposals.path, parameters)
     with scratch("sampler") as unfinished:
         place = unfinished / "sampler"
         with DrawWriter(place / "train", split.classes, parameters.model_dump()) as store:
             fill(store, sampler, attrgetter("id"), split.photographs, "sampler")
-        pseudo_masks = first_visit(split, DrawStore(place / "train"), ProposalStore(proposals))
+        pseudo_masks = first_visit(split, DrawStore(place / "train"), proposals.open())
         pseudo_masks.write(place / "pseudo_masks.json")
-        shelve(place, SHELF / "sampler")
+        shelf.publish(place, "sampler")
     print(
         f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "
         f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first visit"

@@ -78,5 +78,6 @@ def shelf(folder, *stages):
 
 def copy_without(project, folder, *stages):
     """Copy a project, without what some of its stages have left."""
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(*stages, ".scratch"))
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("data", ".scratch"))
+    shutil.copytree(project / "data", folder / "data", ignore=shutil.ignore_patterns(*stages))
     return folder

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline.augmentation import jitter_colours
+from pipeline.training.augmentation import jitter_colours
 
 PIXELS = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
 

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from benchmarks.tiny import CLASSES, write_project
-from pipeline.artifacts.files import write_bytes
 from pipeline.artifacts.proposals import ProposalWriter
-from pipeline.card import Origin, model_card
+from pipeline.common.files import write_bytes
+from pipeline.delivery.model_card import Origin, model_card
 from wise import app
 
 SUMMARY = {"images": 4, "instances": 7, "mAP25": 48.51, "mAP50": 40.4, "mAP75": None, "ABO": 51.0}

@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 from test_dataset import VALUES, parameters
 
-from pipeline import check, sizing
-from pipeline.datasets import listing
-from pipeline.datasets.listing import Listed, Listing
+from pipeline.dataset import check, listing, sizing
+from pipeline.dataset.listing import Listed, Listing
 
 SIDE = check.TINY_SIDE
 

@@ -11,12 +11,12 @@ from PIL import Image
 from running import copy_without, run_here, shelf
 
 from benchmarks.tiny import PRM, STAGES
-from pipeline import parallel
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.networks.prm import Prm
-from pipeline.parallel import IMAGES_A_TASK, cluster_map
-from pipeline.peaks import PeaksParameters, TaggedPhotograph, peaks_of
+from pipeline.classifier.network import Prm
+from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
+from pipeline.common.errors import InputError
+from pipeline.execution import cluster as by_dask
+from pipeline.execution.cluster import IMAGES_A_TASK, cluster_map
 
 PARAMETERS = PeaksParameters(minimum=0.5, response_stride=4)
 
@@ -113,7 +113,7 @@ def test_a_task_that_no_worker_survives_is_said(cluster, monkeypatch):
 
 
 def test_a_scheduler_that_goes_is_said(monkeypatch):
-    monkeypatch.setattr(parallel, "SECONDS_TO_CONNECT", 1)  # and to connect again
+    monkeypatch.setattr(by_dask, "SECONDS_TO_CONNECT", 1)  # and to connect again
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as other:
@@ -125,13 +125,13 @@ def test_a_scheduler_that_goes_is_said(monkeypatch):
 
 
 def test_workers_of_other_code_are_refused(cluster, monkeypatch):
-    monkeypatch.setattr(parallel, "_CODE", "another")
+    monkeypatch.setattr(by_dask, "_CODE", "another")
     with pytest.raises(InputError, match="Dask workers run other code than this folder's"):
         list(cluster_map(process_of, range(3), cluster.scheduler_address))
 
 
 def test_no_scheduler_is_said_quickly(monkeypatch):
-    monkeypatch.setattr(parallel, "SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr(by_dask, "SECONDS_TO_CONNECT", 1)
     start = time.monotonic()
     message = r"WISE_DASK=tcp://127.0.0.1:1: no Dask scheduler answers there"
     with pytest.raises(InputError, match=message):

@@ -8,12 +8,12 @@ from PIL import Image
 from running import kill_soon, run_here, script, shelf, start, wait_until
 from test_repro import tiny_parameters
 
-from pipeline import dataset
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import Truth
-from pipeline.dataset import DatasetParameters
-from pipeline.datasets import listing, voc
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.dataset import index as dataset
+from pipeline.dataset import listing, voc
+from pipeline.dataset.index import DatasetParameters
 from stages import dataset as stage
 
 VALUES = {
@@ -158,7 +158,7 @@ def test_stage_leaves_nothing_half_written(project, tmp_path, in_this_process):
 
 
 def test_stage_draws_scenes(project, tmp_path, in_this_process):
-    from pipeline.datasets.scenes import CLASSES
+    from pipeline.dataset.scenes.patterns import CLASSES
 
     classes = list(CLASSES)[:1]
     shelf = project(

@@ -9,7 +9,7 @@ from running import TRAINING_STAGES, run_here, shelf, start, torchrun
 from torch import nn
 from training_project import make
 
-from pipeline.distributed import Processes
+from pipeline.training.distributed import Processes
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_what_the_first_process_finds_between_rounds_all_are_trained_on(tmp_path
     together = start(tmp_path, *torchrun("mask_rcnn", 2), WISE_WORKERS="1")
     said, _ = together.communicate()
     assert together.returncode == 0, said
-    assert said.count("mask_rcnn, finds: 3/3") == 1, said
+    assert said.count("mask_rcnn, detections: 3/3") == 1, said
     assert said.count("mask_rcnn: 3 images") == 1, said
     assert "data/mask_rcnn/weights.safetensors" in shelf(tmp_path, "mask_rcnn")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import drawing
+from pipeline.drawing import canvas as drawing
 
 GREY = np.full((40, 60, 3), 100, np.uint8)
 RED = (255, 0, 0)

@@ -12,10 +12,10 @@ from PIL import Image
 from test_pipeline_definition import model
 from test_repro import tiny_parameters
 
-from pipeline import estimate
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.datasets import scenes
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.dataset.scenes.files import draw_coco
+from wise import estimate
 
 CLASSES = ("cat", "dog")
 SIDE, TRAIN, VAL = 96, 6, 2
@@ -27,7 +27,7 @@ def splits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WISE_WORKERS", "2")
     monkeypatch.setattr(estimate, "_start_process", lambda: None)
-    scenes.draw_coco(tmp_path / "photographs" / "source", 4, seed=3)
+    draw_coco(tmp_path / "photographs" / "source", 4, seed=3)
     rng = np.random.default_rng(0)
     photographs = []
     for number in range(TRAIN + VAL):
@@ -76,7 +76,7 @@ def test_every_stage_counts_as_often_as_it_is_done(splits, monkeypatch):
 
 
 def test_proposals_by_grouping_train_no_sharpmask(splits):
-    grouping = {"method": "grouping", "source": "pipeline/grouping.py"}
+    grouping = {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
     upper_bound = {"enabled": True}
     found = estimate.estimate(splits, settings(proposals=grouping, mask_rcnn_gt=upper_bound))
     assert "sharpmask" not in found.seconds

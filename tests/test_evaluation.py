@@ -8,14 +8,16 @@ import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline import evaluation, masks
-from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
+from pipeline.artifacts.coco import write_results
+from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter, FirstDraws
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
-from pipeline.errors import InputError
-from pipeline.evaluation import EvaluationParameters, Method, PseudoMasks
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.summary import evaluate
 from stages import evaluation as stage
 
 CLASSES = ("cat", "dog", "emu")
@@ -55,7 +57,7 @@ def found(*detections):
 
 def scores_of(method, **changed):
     parameters = EvaluationParameters.parse({**VALUES, **changed}, "evaluation")
-    return evaluation.evaluate(evaluation.pairs_of(method, parameters), parameters)
+    return evaluate(pairs_of(method, parameters), parameters)
 
 
 @pytest.fixture
@@ -337,7 +339,7 @@ def write_pseudo_masks(proposals, draws):
 
 def test_pseudo_masks_are_the_first_draws_each_once(tmp_path):
     write_pseudo_masks(tmp_path / "proposals", tmp_path / "draws")
-    pseudo = PseudoMasks(DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals"))
+    pseudo = FirstDraws(DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals"))
     instances = pseudo.instances("a")
     assert list(instances.label) == [0, 1, 1]
     assert list(instances.score) == pytest.approx([0.2, 0.2, 0.1])
@@ -346,7 +348,7 @@ def test_pseudo_masks_are_the_first_draws_each_once(tmp_path):
 
 def test_pseudo_masks_are_not_cut_by_score(tmp_path):
     write_pseudo_masks(tmp_path / "proposals", tmp_path / "draws")
-    pseudo = PseudoMasks(DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals"))
+    pseudo = FirstDraws(DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals"))
     truth = Truth(classes=CLASSES, images=(true_image("a", [(0, SHAPES[1])]),))
     scores = scores_of(Method(truth, pseudo, confidences=False))
     assert (scores["wise"]["mAP50"], scores["wise"]["ABO"]) == (100, 100)
@@ -443,6 +445,7 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
 def test_no_instance_is_an_empty_list(tmp_path):
     with InstanceWriter(tmp_path / "store", "predictions", CLASSES, {}) as writer:
         writer.add("a", HEIGHT, WIDTH, found())
-    method = Method(Truth(classes=CLASSES, images=()), InstanceStore(tmp_path / "store"))
-    evaluation.write_results(tmp_path / "none.json.gz", method)
+    store = InstanceStore(tmp_path / "store")
+    images = ((image_id, store.instances(image_id)) for image_id in store)
+    write_results(tmp_path / "none.json.gz", images, CLASSES)
     assert json.loads(gzip.decompress((tmp_path / "none.json.gz").read_bytes())) == []

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from benchmarks.tiny import MASK_RCNN
-from pipeline import runtime
-from pipeline.export import OUTPUTS, canvas_side, write_onnx, write_program
-from pipeline.networks.mask_rcnn import PADDING, MaskRcnn, pad
+from pipeline.common import runtime
+from pipeline.delivery.export import OUTPUTS, canvas_side, write_onnx, write_program
+from pipeline.detectors.mask_rcnn.network import PADDING, MaskRcnn, pad
 
 SIZES = [(64, 96), (70, 90), (128, 50)]
 

@@ -12,8 +12,9 @@ from running import copy_without, run_here, script, shelf, start, wait_until
 from test_resume_images import waiting
 from training_project import make
 
-import stages
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from stages.common.scratch import scratch
+from stages.common.shelf import Shelf
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_no_worker_outlives_a_killed_stage(undisturbed, tmp_path, stage):
         folder.mkdir()
         make(folder, epochs=1000, batch=1)
     process = start(folder, *script(stage), WISE_CHECKPOINT_SECONDS="0")
-    begun = {"peaks": "train.images/*", "mask_rcnn": "checkpoint.pt"}[stage]
+    begun = {"peaks": "train.images/*", "mask_rcnn": "round1.pt"}[stage]
     wait_until(lambda: any((folder / ".scratch" / stage).rglob(begun)), process)
     inner = psutil.Process(process.pid).children(recursive=True)
     assert len(inner) >= 3  # two workers, and the server that forks them
@@ -121,22 +122,22 @@ def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):
 
         monkeypatch.setattr(os, "rename", dying)
         try:
-            stages.shelve(tmp_path / "work" / "peaks", place)
+            Shelf(tmp_path).publish(tmp_path / "work" / "peaks", "peaks")
         except KeyboardInterrupt:
             assert steps < 2
         monkeypatch.setattr(os, "rename", rename)
         found = sorted(file.read_text() for file in place.glob("*"))
         assert found == {0: ["old"] * 2, 1: [], 2: ["new"] * 2}[steps]
         if steps < 2:  # what was finished is there for the next run
-            stages.shelve(tmp_path / "work" / "peaks", place)
+            Shelf(tmp_path).publish(tmp_path / "work" / "peaks", "peaks")
             assert (place / "two").read_text() == "new"
 
 
 def test_a_lock_of_a_killed_run_is_no_obstacle(project, monkeypatch):
     monkeypatch.chdir(project)
-    with stages.scratch("peaks") as first:
+    with scratch("peaks") as first:
         with pytest.raises(InputError, match="another run of this stage"):
-            stages.scratch("peaks").__enter__()
+            scratch("peaks").__enter__()
         assert first.is_dir()
-    with stages.scratch("peaks") as second:
+    with scratch("peaks") as second:
         assert second == first

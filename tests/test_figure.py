@@ -6,14 +6,15 @@ from imports import ROOT
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import figure, masks
 from pipeline.artifacts.instances import Instances, InstanceWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.networks.prm import Prm, PrmDescription
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.drawing import figure
 from wise import app
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")

@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.finding import photographs, unique_names
+from pipeline.common.errors import InputError
+from pipeline.delivery.new_photographs import photographs, unique_names
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from pipeline import masks
 from pipeline.artifacts.instances import Instances
-from pipeline.formats import (
+from pipeline.common import masks
+from pipeline.delivery.formats import (
     POLYGON_TOLERANCE,
     WRITERS,
     CocoFiles,

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline import masks
-from pipeline.grouping import (
+from pipeline.common import masks
+from pipeline.proposals.grouping import (
     _RULES,
+    GroupingParameters,
     _borders,
     _common_cells,
     _diversified,
@@ -14,7 +15,6 @@ from pipeline.grouping import (
     _texture,
     propose,
 )
-from pipeline.proposals import GroupingParameters
 
 PARAMETERS = GroupingParameters(
     side=200,

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images
-from pipeline.errors import InputError
-from pipeline.images import read_image, warp
+from pipeline.common import images
+from pipeline.common.errors import InputError
+from pipeline.common.images import read_image, warp
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import masks
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.errors import InputError
-from pipeline.imported import read_proposals
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.proposals.imported import read_proposals
 
 HEIGHT, WIDTH = 30, 40
 SPLIT = Split(

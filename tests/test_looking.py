@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
 from wise import app
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")

@@ -5,22 +5,24 @@ import pytest
 import torch
 from PIL import Image
 
-import pipeline.mask_rcnn
-from pipeline import masks, runtime
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.mask_rcnn import (
+from pipeline.common import masks, runtime
+from pipeline.common.errors import InputError
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, MaskRcnnDescription
+from pipeline.detectors.mask_rcnn.training import (
     MaskedPhotographs,
     MaskRcnnParameters,
-    PseudoMasks,
+    detector_training,
     mask_rcnn_loss,
     target,
 )
-from pipeline.networks.mask_rcnn import MaskRcnn, MaskRcnnDescription
-from pipeline.training import Places, Visit, fit
+from pipeline.pseudo_masks.supervision import PseudoMasks
+from pipeline.training.batches import Visit
+from pipeline.training.fit import Training, fit
+from stages.common.curves import curves
 
 CLASSES = ("cat", "dog")
 HEIGHT, WIDTH = 48, 64
@@ -128,7 +130,7 @@ def test_a_visit_shows_its_own_draws(world):
 
 def test_images_without_draws_are_skipped_and_counted(world):
     samples = samples_of(world, parameters())
-    assert (len(samples), samples.skipped) == (2, 1)
+    assert len(samples) == 2
 
 
 def test_too_few_visits(world):
@@ -204,9 +206,9 @@ def train(world, settings, name, steps):
             raise KeyboardInterrupt
         return loss(batch)
 
-    places = Places(world.path / name / "checkpoint.pt", world.path / name / "curves")
     samples = samples_of(world, settings)
-    fit(network, stopping, samples, settings.schedule, settings.seed, places, "test")
+    training = Training("test", network, stopping, samples, settings.schedule, settings.seed)
+    fit(training, world.path / name / "checkpoint.pt", curves(world.path / name / "curves"))
     return network.state_dict()
 
 
@@ -228,12 +230,11 @@ def test_a_training_goes_on_from_given_weights(world, monkeypatch):
     settings = scheduled(rate=1e-9)
     earlier = untrained(settings.model_copy(update={"seed": 99}))
     write_weights(world.path / "earlier.safetensors", earlier, earlier.description)
-    places = Places(world.path / "checkpoint.pt", world.path / "curves")
     pseudo_masks = PseudoMasks(world.split, *world.stores, settings.schedule.epochs)
-    trained, _ = pipeline.mask_rcnn.train(
-        world.split, pseudo_masks, settings, places, "test", world.path / "earlier.safetensors"
-    )
-    weights = trained.state_dict()
+    start = world.path / "earlier.safetensors"
+    training = detector_training("test", world.split, pseudo_masks, settings, start)
+    fit(training, world.path / "checkpoint.pt", curves(world.path / "curves"))
+    weights = training.network.state_dict()
     for name, tensor in earlier.state_dict().items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-6)
     fresh = untrained(settings).state_dict()

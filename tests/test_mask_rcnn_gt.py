@@ -7,14 +7,15 @@ from imports import ROOT
 from running import run_here
 from training_project import CLASSES, SIDE, make
 
-from pipeline import masks
 from pipeline.artifacts.instances import InstanceStore
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
-from pipeline.errors import InputError
-from pipeline.mask_rcnn import MaskRcnnParameters
-from pipeline.mask_rcnn_gt import TrueMasks, as_many_steps
-from pipeline.training import RESULTS
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
+from pipeline.detectors.upper_bound import as_many_steps
+from pipeline.pseudo_masks.true_masks import TrueMasks
+from pipeline.training.results import RESULTS
 
 NAMES = ("one", "two", "three")
 ONE_WORKER = {"WISE_WORKERS": "1"}

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.parallel import ordered_map
+from pipeline.common.errors import InputError
+from pipeline.execution.pool import ordered_map
 
 
 def slow_first(item: int) -> int:

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import Field, model_validator
 
-from pipeline.errors import InputError
-from pipeline.parameters import Parameters
+from pipeline.common.errors import InputError
+from pipeline.common.parameters import Parameters
 
 
 class Inner(Parameters):

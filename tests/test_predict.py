@@ -11,9 +11,10 @@ from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
 from benchmarks.tiny import CLASSES, write_project
-from pipeline.errors import InputError
-from pipeline.proposals import ProposalsParameters, proposer_of
-from stages import read_parameters
+from pipeline.common.errors import InputError
+from pipeline.proposals.methods import proposer_of
+from pipeline.proposals.parameters import ProposalsParameters
+from stages.common.parameters import read_parameters
 from wise import app
 
 FORMATS = ("overlay", "coco", "labels", "yolo")

@@ -4,15 +4,16 @@ import torch
 from PIL import Image
 
 from benchmarks.tiny import MASK_RCNN as DESCRIPTION
-from pipeline import masks, runtime
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.weights import write_weights
-from pipeline.classifier import presence
-from pipeline.images import read_image
-from pipeline.networks.mask_rcnn import MaskRcnn
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.parallel import ordered_map
-from pipeline.predictions import PredictionsParameters, Predictor, predict, rescored, without_parts
+from pipeline.classifier.inference import presence
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.common import masks, runtime
+from pipeline.common.images import read_image
+from pipeline.detectors.mask_rcnn.inference import predict
+from pipeline.detectors.mask_rcnn.network import MaskRcnn
+from pipeline.detectors.predictions import PredictionsParameters, Predictor, rescored, without_parts
+from pipeline.execution.pool import ordered_map
 
 HEIGHT, WIDTH = 100, 150
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from benchmarks.table import ROOT
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.errors import InputError
-from pipeline.networks.prm import peak_scores
-from pipeline.prm import PrmParameters, TaggedImages, prm_loss, untrained
-from pipeline.training import Visit
+from pipeline.classifier.network import peak_scores
+from pipeline.classifier.training import PrmParameters, TaggedImages, prm_loss, untrained
+from pipeline.common.errors import InputError
+from pipeline.training.batches import Visit
 
 VALUES = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["prm"]
 PARAMETERS = PrmParameters.parse({**VALUES, "side": 64}, "prm")

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from pipeline import progress
+from pipeline.common import progress
 
 
 class Clock:

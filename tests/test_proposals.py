@@ -4,24 +4,22 @@ import torch
 from PIL import Image
 
 from benchmarks.tiny import SHARPMASK as DESCRIPTION
-from pipeline import masks
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.networks.sharpmask import PATCH, STRIDE, WINDOW, SharpMask
-from pipeline.parallel import ordered_map
-from pipeline.proposals import (
-    GROUPING_SOURCE,
-    SHARPMASK_SOURCE,
-    Grouper,
-    ProposalsParameters,
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.execution.pool import ordered_map
+from pipeline.proposals.grouping import Grouper
+from pipeline.proposals.methods import supervision
+from pipeline.proposals.parameters import GROUPING_SOURCE, SHARPMASK_SOURCE, ProposalsParameters
+from pipeline.proposals.sharpmask.inference import (
     PyramidParameters,
     SharpMaskProposer,
     _place,
     _scan,
     _span,
     propose_windows,
-    supervision,
 )
+from pipeline.proposals.sharpmask.network import PATCH, STRIDE, WINDOW, SharpMask
 
 PYRAMID_VALUES = {
     "smallest_scale": -1.0,
@@ -167,13 +165,15 @@ def test_same_bytes_whatever_the_workers(network, image, tmp_path, monkeypatch):
     for number in range(3):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(np.roll(image, number * 20, axis=1)).save(paths[-1])
-    parameters = PARAMETERS.model_copy(update={"source": str(weights)})
-    for proposer in (SharpMaskProposer(parameters), Grouper(parameters)):
+    count = PARAMETERS.count
+    by_sharpmask = SharpMaskProposer(weights, PARAMETERS.sharpmask, count)
+    for proposer in (by_sharpmask, Grouper(PARAMETERS.grouping, count)):
         one, two = (list(ordered_map(proposer, paths, workers)) for workers in (1, 2))
         for a, b in zip(one, two, strict=True):
             assert a.masks == b.masks
             assert a.score.tobytes() == b.score.tobytes()
         assert one[0].masks != one[1].masks
+    parameters = PARAMETERS.model_copy(update={"source": str(weights)})
     assert supervision(parameters) == "3 instance masks on 2 images of a test"
 
 

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from pipeline import masks
 from pipeline.artifacts.coco import CocoAnnotations
 from pipeline.artifacts.proposals import ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
 from wise import app
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")

@@ -6,12 +6,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline import masks, recall
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.evaluation import stage_quality as recall
 
 CLASSES = ("cat", "dog", "emu")
 HEIGHT, WIDTH = 150, 200

@@ -1,9 +1,8 @@
 from imports import ROOT
 from pydantic import Field
 
-from pipeline.parameters import Parameters
-from pipeline.reference import parameter_table
-from wise.parameters import reference
+from pipeline.common.parameters import Parameters
+from wise.parameters import parameter_table, reference
 
 
 class Inner(Parameters):

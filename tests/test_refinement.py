@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
-from pipeline.refinement import RefinementParameters, Refiner, refine
+from pipeline.common import masks
+from pipeline.detectors.refinement import RefinementParameters, Refiner, refine
 
 HEIGHT, WIDTH = 20, 30
 

@@ -14,26 +14,30 @@ from PIL import Image, ImageDraw
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from pipeline import breakdown, evaluation, masks, recall
-from pipeline.artifacts import files
-from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
+from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter, FirstDraws
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
-from pipeline.errors import InputError
-from pipeline.evaluation import EvaluationParameters, Method, PseudoMasks
-from pipeline.report import ReportParameters
-from pipeline.reporting import charts, losses
-from pipeline.reporting.gallery import choose, outline
+from pipeline.common import files, masks
+from pipeline.common.errors import InputError
+from pipeline.evaluation import by_size as breakdown
+from pipeline.evaluation import stage_quality as recall
+from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.summary import evaluate
+from pipeline.report import charts
+from pipeline.report import failures as losses
+from pipeline.report.gallery import choose, outline
+from pipeline.report.page import ReportParameters
 from stages import report as stage
+from stages.common.shelf import Shelf
 
 HOSTILE = "<b>猫</b> & \"قط\"<script>alert('x')</script>"
 CLASSES = (HOSTILE, "dog", "emu")  # no image shows an emu
 HEIGHT, WIDTH = 60, 80
 PARAMETERS = ReportParameters(images=1, side=64, least_score=0.5, seed=0)
-TEMPLATES = ROOT / "pipeline" / "reporting"
+TEMPLATES = ROOT / "pipeline" / "report"
 SVG = "{http://www.w3.org/2000/svg}"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -149,7 +153,7 @@ def shelve_evaluation(data):
     proposals = {s: ProposalStore(data / "proposals" / s) for s in truth}
     draws = DrawStore(data / "sampler" / "train")
     methods = {
-        "pseudo_masks": Method(truth["train"], PseudoMasks(draws, proposals["train"]), False),
+        "pseudo_masks": Method(truth["train"], FirstDraws(draws, proposals["train"]), False),
         "wise": Method(truth["val"], InstanceStore(data / "predictions" / "val")),
         "wise+refine": Method(truth["val"], InstanceStore(data / "refinement" / "val")),
     }
@@ -158,8 +162,8 @@ def shelve_evaluation(data):
         "proposals": {s: recall.proposal_quality(truth[s], proposals[s]) for s in truth},
         "peaks": {"train": recall.peak_quality(truth["train"], peaks, proposals["train"], draws)},
     }
-    pairs = {name: evaluation.pairs_of(method, parameters) for name, method in methods.items()}
-    metrics = {name: evaluation.evaluate(pairs[name], parameters) for name in methods}
+    pairs = {name: pairs_of(method, parameters) for name, method in methods.items()}
+    metrics = {name: evaluate(pairs[name], parameters) for name in methods}
     files.write_json(data / "evaluation" / "metrics.json", metrics | quality)
     overlaps = {name: breakdown.overlaps(pairs[name]["wise"].pairs) for name in methods}
     breakdown.write_by_area(data / "evaluation" / "by_area.csv", overlaps)
@@ -172,7 +176,7 @@ def run_in(folder):
         shutil.copy(ROOT / name, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return stage.make_page(PARAMETERS, folder / "work")
+        return stage.make_page(stage.results(Shelf()), PARAMETERS, folder / "work")
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +338,7 @@ def test_what_is_missing_or_broken_is_named(project, path, content, message):
 
 def test_templates_are_dependencies():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    templates = {f"pipeline/reporting/{p.name}" for p in TEMPLATES.iterdir() if p.suffix != ".py"}
+    templates = {f"pipeline/report/{p.name}" for p in TEMPLATES.iterdir() if p.suffix != ".py"}
     assert {d for d in templates if not d.endswith("__pycache__")} <= set(stages["report"]["deps"])
 
 
@@ -547,4 +551,4 @@ def test_what_was_counted_and_painted_is_not_made_again(project, page):
         patch.chdir(project)
         for name in ("count_losses", "choose_pictures"):
             patch.setattr(stage, name, None)
-        assert stage.make_page(PARAMETERS, project / "work") == page
+        assert stage.make_page(stage.results(Shelf()), PARAMETERS, project / "work") == page

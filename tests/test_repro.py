@@ -17,9 +17,9 @@ import yaml
 from imports import ROOT
 from running import run_here, script, shelf
 
-from pipeline import evaluation
-from pipeline.datasets import scenes
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.dataset.scenes.files import draw_coco, draw_voc
+from stages import evaluation
 
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 TRUTH_READERS = {"mask_rcnn_gt", "evaluation", "report"}
@@ -102,8 +102,8 @@ def checkout(folder):
 def photographs(tmp_path_factory):
     """Twelve training scenes, six for evaluation, and eight for the proposal network."""
     folder = tmp_path_factory.mktemp("drawn")
-    scenes.draw_voc(folder / "VOC2012", {"train": 12, "val": 6}, seed=3)
-    scenes.draw_coco(folder / "source", 8, seed=3)
+    draw_voc(folder / "VOC2012", {"train": 12, "val": 6}, seed=3)
+    draw_coco(folder / "source", 8, seed=3)
     return folder
 
 
@@ -165,9 +165,9 @@ def test_an_evaluation_that_ends_early_goes_on_to_the_same_bytes(project, monkey
 
 def test_only_a_stage_that_uses_a_line_runs_again(project):
     for line, stages in {
-        "pipeline/sampler.py": {"sampler"},
-        "pipeline/response.py": {"peaks", "retrieval"},
-        "pipeline/networks/backbones.py": {
+        "pipeline/pseudo_masks/sampler.py": {"sampler"},
+        "pipeline/classifier/peak_response.py": {"peaks", "retrieval"},
+        "pipeline/backbones/backbone.py": {
             *("prm", "peaks", "sharpmask", "proposals", "mask_rcnn", "predictions"),
             *("retrieval", "mask_rcnn_gt"),
         },

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.networks.prm import Prm, PrmDescription
-from pipeline.response import PeakBackpropagation
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.classifier.peak_response import PeakBackpropagation
 
 
 def peak_responses(network, image, peaks, stride, together=False):

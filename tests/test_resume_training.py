@@ -12,8 +12,8 @@ from training_project import make
 KILLS = {
     "prm": ("checkpoint.pt", "checkpoint.pt"),
     "sharpmask": ("deepmask.pt", "sharpening.pt"),
-    "mask_rcnn": ("round1/checkpoint.pt", "round2/checkpoint.pt"),
-    "mask_rcnn_gt": ("checkpoint.pt", "checkpoint.pt"),
+    "mask_rcnn": ("round1.pt", "round2.pt"),
+    "mask_rcnn_gt": ("mask_rcnn_gt.pt", "mask_rcnn_gt.pt"),
 }
 
 

@@ -5,16 +5,16 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion, zoom
 
 from benchmarks.tiny import CLASSES, PRM
-from pipeline import masks
 from pipeline.artifacts.instances import InstanceStore
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.networks.prm import Prm, peak_scores
-from pipeline.peaks import PeaksParameters, locate
-from pipeline.retrieval import RetrievalParameters, Retriever, Shown, retrieve
+from pipeline.classifier.network import Prm, peak_scores
+from pipeline.classifier.peaks import PeaksParameters, locate
+from pipeline.classifier.retrieval import RetrievalParameters, Retriever, Shown, retrieve
+from pipeline.common import masks
+from pipeline.common.errors import InputError
 
 HEIGHT, WIDTH, SIDE, STRIDE = 50, 70, 64, 4
 VALUES = {

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from pipeline import masks
 from pipeline.artifacts.peaks import Points
 from pipeline.artifacts.proposals import Proposals
-from pipeline.errors import InputError
-from pipeline.sampler import SamplerParameters, agreed, draw, probabilities
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.pseudo_masks.sampler import SamplerParameters, agreed, draw, probabilities
 
 OBJECTNESS = np.array([0.9, 0.6, 0.3, 0.15], np.float32)
 

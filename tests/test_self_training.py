@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline import masks
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.self_training import Relabelled
+from pipeline.common import masks
+from pipeline.pseudo_masks.self_training import Relabelled
 
 CLASSES = ("cat", "dog", "cow")
 SIDE = 20

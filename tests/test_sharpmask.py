@@ -3,23 +3,25 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import masks
-from pipeline.datasets.coco import SourceImage, SourceObject
-from pipeline.errors import InputError
-from pipeline.networks.sharpmask import SharpMask
-from pipeline.sharpmask import (
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.proposals.sharpmask.network import SharpMask
+from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
+from pipeline.proposals.sharpmask.source import SourceImage, SourceObject
+from pipeline.proposals.sharpmask.training import (
+    deepmask_loss,
+    sharpening_loss,
+    sharpmask_trainings,
+)
+from pipeline.proposals.sharpmask.windows import (
     PatchSamples,
-    SharpMaskParameters,
     Window,
     background_window,
     cut,
-    deepmask_loss,
     is_background,
     object_window,
-    sharpening_loss,
-    train,
 )
-from pipeline.training import Visit
+from pipeline.training.batches import Visit
 
 SCHEDULE = {
     "epochs": 1,
@@ -229,7 +231,7 @@ def test_half_the_patches_are_background_and_visits_repeat(image):
 
 @pytest.fixture
 def network() -> SharpMask:
-    from pipeline.networks.sharpmask import Description
+    from pipeline.proposals.sharpmask.network import Description
 
     torch.manual_seed(0)
     widths = {name: VALUES[name] for name in Description.model_fields if name in VALUES}
@@ -272,21 +274,24 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
     monkeypatch.setenv("WISE_WORKERS", "1")
     states = {}
 
-    def fit(network, loss, samples, schedule, seed, places, what):
+    def step(training):
         """One step of plain gradient descent, on everything that has a gradient."""
+        network, samples = training.network, training.samples
         network.train()
         batch = samples.collate([samples[Visit(0, item)] for item in range(2)])
-        sum(term.total / term.count for term in loss(batch).values()).backward()
+        sum(term.total / term.count for term in training.loss(batch).values()).backward()
         before = {name: value.clone() for name, value in network.state_dict().items()}
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter -= 0.1 * parameter.grad if parameter.grad is not None else 0.0
         after = network.state_dict()
-        states[what] = {name for name in before if not torch.equal(before[name], after[name])}
-        return {"loss": 0.0}
+        states[training.name] = {
+            name for name in before if not torch.equal(before[name], after[name])
+        }
 
-    monkeypatch.setattr("pipeline.sharpmask.fit", fit)
-    _, description, losses = train([image], PARAMETERS, tmp_path)
+    network, phases = sharpmask_trainings([image], PARAMETERS)
+    for phase in phases:
+        step(phase)
     assert any(name.startswith("backbone.trunk.conv_stem") for name in states["DeepMask"])
     assert {name.split(".")[0] for name in states["DeepMask"]} == {
         "backbone",
@@ -301,8 +306,7 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
         "halvings",
         "last",
     }
-    assert description.trained_on == "1 instance masks on 1 images of a-source"
-    assert set(losses) == {"deepmask", "sharpening"}
+    assert network.description.trained_on == "1 instance masks on 1 images of a-source"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import yaml
 from imports import ROOT
 from typer.testing import CliRunner
 
-from pipeline import spread
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.evaluation import seeds as spread
 from wise import app
 
 PARAMETERS = {

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import runtime
-from pipeline.errors import InputError
-from pipeline.training import Mean, Places, Schedule, Visit, fit
+from pipeline.common import runtime
+from pipeline.common.errors import InputError
+from pipeline.training.batches import Visit
+from pipeline.training.fit import Mean, Training, fit
+from pipeline.training.schedule import Schedule
+from stages.common.curves import curves
 
 
 class Points:
@@ -70,8 +73,8 @@ def train(folder: Path, samples=None, **changes):
         points, sums = batch
         return {"squared": Mean((network(points)[:, 0] - sums).square().sum(), len(sums))}
 
-    places = Places(folder / "checkpoint.pt", folder / "curves")
-    means = fit(network, loss, samples or Points(), schedule(**changes), 0, places, "test")
+    training = Training("test", network, loss, samples or Points(), schedule(**changes), 0)
+    means = fit(training, folder / "checkpoint.pt", curves(folder / "curves"))
     return network.state_dict(), means
 
 
@@ -172,8 +175,9 @@ def test_pretrained_layers_learn_at_their_own_rate(tmp_path):
         out = network["head"](network["backbone"](points))[:, 0]
         return {"squared": Mean((out - sums).square().sum(), len(sums))}
 
-    places = Places(tmp_path / "checkpoint.pt", tmp_path / "curves")
-    fit(network, loss, Points(), schedule(backbone_factor=0.0, optimiser="sgd"), 0, places, "test")
+    frozen = schedule(backbone_factor=0.0, optimiser="sgd")
+    training = Training("test", network, loss, Points(), frozen, 0)
+    fit(training, tmp_path / "checkpoint.pt", curves(tmp_path / "curves"))
     after = network.state_dict()
     assert torch.equal(after["backbone.weight"], before["backbone.weight"])
     assert not torch.equal(after["head.weight"], before["head.weight"])

@@ -6,11 +6,11 @@ from imports import ROOT
 from PIL import Image
 from test_repro import tiny_parameters
 
-from pipeline import masks
 from pipeline.artifacts.draws import Draws, DrawWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.datasets import scenes
+from pipeline.common import masks
+from pipeline.dataset.scenes.files import draw_coco
 
 CLASSES = ("cat", "dog")
 SIDE = 96
@@ -39,7 +39,7 @@ def make(folder, epochs, batch, **mask_rcnn):
     for name in ("pipeline", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters(epochs, batch, **mask_rcnn)))
-    scenes.draw_coco(folder / "photographs" / "source", 4, seed=3)
+    draw_coco(folder / "photographs" / "source", 4, seed=3)
     rng = np.random.default_rng(0)
     shape = np.zeros((1, SIDE, SIDE), bool)
     shape[:, 10:70, 20:80] = True

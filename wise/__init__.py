@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
 
 # The first line of what each command says about itself: to list them, none is imported.
 COMMANDS = {

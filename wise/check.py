@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.artifacts.split import Split
-from pipeline.check import Checked, Finding
-from pipeline.check import check as check_dataset
-from pipeline.dataset import DatasetParameters
-from pipeline.errors import InputError
-from pipeline.progress import duration
-from stages import read_parameters
+from pipeline.common.errors import InputError
+from pipeline.common.progress import duration
+from pipeline.dataset.check import Checked, Finding
+from pipeline.dataset.check import check as check_dataset
+from pipeline.dataset.index import DatasetParameters
+from stages.common.parameters import read_parameters
 from wise.project import root
 
 if TYPE_CHECKING:
-    from pipeline.estimate import Estimate
+    from wise.estimate import Estimate
 
 
 def check(
@@ -55,7 +55,7 @@ def _is_wrong(checked: Checked) -> bool:
 
 def _estimate(splits: dict[str, Split]) -> "Estimate":
     # All networks: what `wise --help` has no use for takes seconds to import.
-    from pipeline.estimate import Settings, estimate
+    from wise.estimate import Settings, estimate
 
     settings = {
         stage: read_parameters(model, stage) for stage, model in Settings.__annotations__.items()

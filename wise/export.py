@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 import yaml
 
-from pipeline.artifacts import files
-from pipeline.artifacts.proposals import ProposalStore
-from pipeline.card import Origin, model_card
-from pipeline.errors import InputError
-from pipeline.export import canvas_side, write_onnx, write_program
-from pipeline.networks.mask_rcnn import MaskRcnn
-from pipeline.pseudo_masks import WRITERS, SampledMasks
-from pipeline.reporting.tables import read_metrics
+from pipeline.common import files
+from pipeline.common.errors import InputError
+from pipeline.delivery.export import canvas_side, write_onnx, write_program
+from pipeline.delivery.model_card import Origin, model_card
+from pipeline.delivery.training_sets import WRITERS, SampledMasks
+from pipeline.detectors.mask_rcnn.network import MaskRcnn
+from pipeline.report.tables import read_metrics
+from stages.common.shelf import Shelf
 from wise import HELP
 from wise.project import read_split, root
 
@@ -56,7 +56,7 @@ def detector(
     Example: wise export detector --out detector
     """
     project = root()
-    weights = project / "data" / "mask_rcnn" / "weights.safetensors"
+    weights = Shelf(project).detector
     network = MaskRcnn.load(weights, score, detections)
     card = model_card(_origin(project, network.description.classes))
     write_onnx(network, out / "detector.onnx")
@@ -88,12 +88,11 @@ def pseudo_masks(
 
     Example: wise export pseudo-masks --out pseudo --format yolo
     """
-    project = root()
-    proposals = ProposalStore(project / "data" / "proposals" / "train")
+    shelf = Shelf(root())
     masks = SampledMasks(
-        project / "data" / "sampler" / "pseudo_masks.json",
+        shelf.pseudo_masks,
         read_split("train"),
-        proposals.attributes["supervision"],
+        shelf.proposals["train"].open().attributes["supervision"],
     )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: not empty; what an earlier export left would be trained on")
@@ -106,13 +105,13 @@ def pseudo_masks(
 
 def _origin(project: Path, classes: tuple[str, ...]) -> Origin:
     """Collect what the project on the disk says about its detector."""
-    metrics = project / "data" / "evaluation" / "metrics.json"
+    shelf = Shelf(project)
     return Origin(
         classes=classes,
         images={name: len(read_split(name).photographs) for name in ("train", "val")},
-        proposals=ProposalStore(project / "data" / "proposals" / "train").attributes,
+        proposals=shelf.proposals["train"].open().attributes,
         parameters=yaml.safe_load((project / "params.yaml").read_text()),
-        metrics=read_metrics(metrics) if metrics.is_file() else None,
+        metrics=read_metrics(shelf.metrics) if shelf.metrics.is_file() else None,
         commit=_commit(project),
         state=_state(project),
     )

@@ -8,18 +8,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipeline import figure as drawing
-from pipeline.artifacts.instances import Instances, InstanceStore
-from pipeline.artifacts.proposals import ProposalStore
-from pipeline.artifacts.split import Photograph, Split
-from pipeline.artifacts.truth import TrueImage, Truth
-from pipeline.errors import InputError
-from pipeline.figure import Row
-from pipeline.peaks import PeaksParameters, TaggedPhotograph, peaks_of
-from pipeline.pictures import confident
-from pipeline.progress import track
-from pipeline.sampler import SamplerParameters, draw
-from stages import SHELF, read_parameters
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.split import Photograph
+from pipeline.artifacts.truth import TrueImage
+from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
+from pipeline.common.errors import InputError
+from pipeline.common.progress import track
+from pipeline.drawing import figure as drawing
+from pipeline.drawing.figure import Row
+from pipeline.drawing.sheets import confident
+from pipeline.pseudo_masks.sampler import SamplerParameters, draw
+from stages.common.parameters import read_parameters
+from stages.common.shelf import Shelf
 from wise.project import root
 from wise.stores import Json, Out, show_picture
 
@@ -48,23 +48,23 @@ def figure(
     Example: wise figure
     """
     with contextlib.chdir(root()):
-        shelf = Shelf()
-        chosen = shelf.find(images) if images else shelf.choose()
-        rows = [shelf.row(photograph, score) for photograph in track(chosen, len(chosen), "figure")]
-    sheet = drawing.figure(rows, shelf.split.classes)
-    show_picture(sheet, out or root() / SHELF / "figure.png", "figure", as_json)
+        shown = Evaluated(Shelf())
+        chosen = shown.find(images) if images else shown.choose()
+        rows = [shown.row(photograph, score) for photograph in track(chosen, len(chosen), "figure")]
+    sheet = drawing.figure(rows, shown.split.classes)
+    show_picture(sheet, out or Shelf(root()).data / "figure.png", "figure", as_json)
 
 
-class Shelf:
+class Evaluated:
     """What the stages left of the evaluation images, opened."""
 
-    def __init__(self) -> None:
-        self.split = Split.read(SHELF / "dataset" / "val.json")
-        truth = Truth.read(SHELF / "dataset" / "truth" / "val.json")
-        self._truth = {image.id: image for image in truth.images}
-        self._proposals = ProposalStore(SHELF / "proposals" / "val")
-        self._predicted = InstanceStore(SHELF / "predictions" / "val")
-        self._refined = InstanceStore(SHELF / "refinement" / "val")
+    def __init__(self, shelf: Shelf) -> None:
+        self.split = shelf.splits["val"].open()
+        self._truth = {image.id: image for image in shelf.truth["val"].open().images}
+        self._proposals = shelf.proposals["val"].open()
+        self._predicted = shelf.predictions["val"].open()
+        self._refined = shelf.refinement["val"].open()
+        self._classifier = shelf.classifier
         self._peaks = read_parameters(PeaksParameters, "peaks")
         self._sampler = read_parameters(SamplerParameters, "sampler")
 
@@ -88,7 +88,7 @@ class Shelf:
     def row(self, photograph: Photograph, least: float) -> Row:
         """Collect what was made of a photograph; make what only training images have."""
         tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
-        peaks = peaks_of(SHELF / "prm" / "weights.safetensors", self._peaks, tagged)
+        peaks = peaks_of(self._classifier, self._peaks, tagged)
         proposals = self._proposals.proposals(photograph.id)
         generator = np.random.default_rng(self._sampler.seed)
         draws = draw(peaks, proposals, self._sampler, generator)

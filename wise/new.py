@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
-from pipeline import dataset
-from pipeline.dataset import DatasetParameters
-from pipeline.errors import InputError
-from pipeline.sizing import fitting, sizes
+from pipeline.common.errors import InputError
+from pipeline.dataset import index as dataset
+from pipeline.dataset.index import DatasetParameters
+from pipeline.dataset.sizing import fitting, sizes
 from wise.preset import DEFAULT, write_preset
 
 # What the pipeline is, without what it is tested and described with.
@@ -93,7 +93,9 @@ def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
         changes[stage] = changes.get(stage, {}) | better
     if masks:
         return changes | {"sharpmask": {"path": str(masks)}}
-    return changes | {"proposals": {"method": "grouping", "source": "pipeline/grouping.py"}}
+    return changes | {
+        "proposals": {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
+    }
 
 
 def _list_names(folder: Path) -> dict[str, str]:

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import contents, pictures
 from pipeline.artifacts.peaks import PeakStore
+from pipeline.drawing import sheets as pictures
+from stages.common.shelf import Shelf
+from wise import contents
 from wise.stores import (
     Image,
     Json,
@@ -18,11 +20,11 @@ from wise.stores import (
     show_picture,
 )
 
+PEAKS = Shelf().peaks.path.parent
+
 
 def peaks(
-    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
-        "data", "peaks"
-    ),
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = PEAKS,
     image: Image = None,
     out: Out = None,
     as_json: Json = False,

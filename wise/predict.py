@@ -9,19 +9,22 @@ from typing import Annotated
 
 import typer
 
-from pipeline import formats, runtime
 from pipeline.artifacts.weights import read_description
-from pipeline.errors import InputError
-from pipeline.finding import Finder, photographs, unique_names
-from pipeline.formats import CocoFiles, Prediction
-from pipeline.images import read_image
-from pipeline.networks.mask_rcnn import MaskRcnnDescription
-from pipeline.parallel import ordered_map
-from pipeline.predictions import PredictionsParameters, Predictor
-from pipeline.progress import track
-from pipeline.proposals import ProposalsParameters, proposer_of, supervision
-from pipeline.refinement import RefinementParameters
-from stages import read_parameters
+from pipeline.common import runtime
+from pipeline.common.errors import InputError
+from pipeline.common.images import read_image
+from pipeline.common.progress import track
+from pipeline.delivery import formats
+from pipeline.delivery.formats import CocoFiles, Prediction
+from pipeline.delivery.new_photographs import Finder, photographs, unique_names
+from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
+from pipeline.detectors.predictions import PredictionsParameters, Predictor
+from pipeline.detectors.refinement import RefinementParameters
+from pipeline.execution.pool import ordered_map
+from pipeline.proposals.methods import proposer_of, supervision
+from pipeline.proposals.parameters import ProposalsParameters
+from stages.common.parameters import read_parameters
+from stages.common.shelf import Shelf
 from wise.project import root
 
 
@@ -66,7 +69,7 @@ def predict(
     """
     paths = photographs(photos)
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
-    detector = weights or root() / "data" / "mask_rcnn" / "weights.safetensors"
+    detector = weights or Shelf(root()).detector
     classes = read_description(detector, MaskRcnnDescription).classes
     finder = make_finder(detector, score, refine)
     instances, unreadable = write_all(finder, paths, classes, wanted, out)
@@ -84,9 +87,9 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
     """Put together what params.yaml and the shelf say."""
     project = root()
     with contextlib.chdir(project):
-        own = project / "data" / "mask_rcnn" / "weights.safetensors"
+        shelf = Shelf(project)
         # Of another project's classes the classifier knows nothing.
-        of_classifier = own.parents[1] / "prm" / own.name if detector == own else None
+        of_classifier = shelf.classifier if detector == shelf.detector else None
         detections = read_parameters(PredictionsParameters, "predictions")
         predictor = Predictor(detector, detections, of_classifier)
         runtime.device()  # now, and not for every photograph, it is said what is missing

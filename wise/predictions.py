@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import contents, pictures
 from pipeline.artifacts.instances import InstanceStore
+from pipeline.drawing import sheets as pictures
+from stages.common.shelf import Shelf
+from wise import contents
 from wise.stores import (
     Image,
     Json,
@@ -18,11 +20,11 @@ from wise.stores import (
     show_picture,
 )
 
+PREDICTIONS = Shelf().predictions["val"].path.parent
+
 
 def predictions(
-    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
-        "data", "predictions"
-    ),
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = PREDICTIONS,
     image: Image = None,
     score: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
     out: Out = None,

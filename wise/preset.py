@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
 from wise.project import root
 
 DEFAULT = "scenes"

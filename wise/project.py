@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pipeline.artifacts.split import Split
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from stages.common.shelf import Shelf
 
 
 def root() -> Path:
@@ -24,5 +25,5 @@ def root() -> Path:
 def read_split(name: str) -> Split:
     """Read the project's split `train` or `val`, its photographs' root as seen from anywhere."""
     project = root()
-    split = Split.read(project / "data" / "dataset" / f"{name}.json")
+    split = Shelf(project).splits[name].open()
     return split.model_copy(update={"root": str(project / split.root)})

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline import contents, pictures
 from pipeline.artifacts.peaks import PeakStore
 from pipeline.artifacts.proposals import ProposalStore
-from pipeline.drawing import Pixels
-from pipeline.errors import InputError
-from pipeline.sampler import Sampler, SamplerParameters
+from pipeline.common.errors import InputError
+from pipeline.drawing import sheets as pictures
+from pipeline.drawing.canvas import Pixels
+from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
+from stages.common.shelf import Shelf
+from wise import contents
 from wise.project import root
 from wise.stores import (
     Image,
@@ -23,13 +25,11 @@ from wise.stores import (
     show_picture,
 )
 
-PEAKS = Path("data", "peaks")
+PROPOSALS = Shelf().proposals["train"].path.parent
 
 
 def proposals(
-    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = Path(
-        "data", "proposals"
-    ),
+    store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = PROPOSALS,
     image: Image = None,
     best: Annotated[int, typer.Option(min=1, help="So many masks, the best ones.")] = 8,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each peak would draw.")] = False,
@@ -69,7 +69,7 @@ def proposals(
 def _draws(
     store: ProposalStore, image: str, pixels: Pixels, parameters: SamplerParameters
 ) -> Pixels:
-    of_peaks = find_image(open_stores(root() / PEAKS, PeakStore, "peaks"), image)
+    of_peaks = find_image(open_stores(Shelf(root()).peaks.path.parent, PeakStore, "peaks"), image)
     draws = Sampler(of_peaks.path, store.path, parameters)(image)
     classes = of_peaks.attributes["classes"]
     return pictures.of_draws(pixels, of_peaks.points(image), store.proposals(image), draws, classes)

@@ -13,11 +13,12 @@ import yaml
 from dvc.api import read
 from dvc.repo import Repo
 
-from pipeline import spread
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.evaluation import seeds as spread
+from stages.common.shelf import Shelf
 from wise.project import root
 
-METRICS = "data/evaluation/metrics.json"
+METRICS = str(Shelf().metrics)
 
 
 def seeds(

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artifacts.ragged import RaggedStore
-from pipeline.drawing import Pixels, save_png
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.drawing.canvas import Pixels, save_png
 from wise.project import read_split, root
 
 Store = TypeVar("Store", bound=RaggedStore)

@@ -1,15 +1,17 @@
 """Masks in COCO's annotation format, for any other trainer."""
 
-from collections.abc import Sequence
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import masks
-from pipeline.artifacts import files
-from pipeline.masks import Rle
+from pipeline.artifacts.instances import Instances
+from pipeline.common import files, masks
+from pipeline.common.masks import Rle
 
 _LICENSE = {"id": 1, "name": "that of the photographs", "url": ""}
 
@@ -90,3 +92,35 @@ class CocoAnnotations:
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         files.write_json(path, self.content())
+
+
+def write_results(
+    path: Path, images: Iterable[tuple[str, Instances]], classes: Sequence[str]
+) -> None:
+    """Write the instances of images, by id, in COCO's result format: gzipped JSON, whole or not.
+
+    Beyond that format, `image_id` is the name of the photograph and `category` that of the
+    class, whose `category_id` counts from 1.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
+    # Neither time nor name goes into the file, whose bytes are those of its content.
+    with unfinished.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+        separator = "["
+        for image_id, instances in images:
+            for result in _results(image_id, instances, classes):
+                lines.write(f"{separator}\n{json.dumps(result)}".encode())
+                separator = ","
+        lines.write(b"\n]\n" if separator == "," else b"[]\n")
+    unfinished.replace(path)
+
+
+def _results(image_id: str, instances: Instances, classes: Sequence[str]) -> Iterator[Any]:
+    for mask, label, score in zip(instances.masks, instances.label, instances.score, strict=True):
+        yield {
+            "image_id": image_id,
+            "category_id": int(label) + 1,
+            "category": classes[label],
+            "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
+            "score": float(score),
+        }

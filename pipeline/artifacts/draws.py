@@ -1,6 +1,6 @@
 """For every peak its candidate proposals, their probabilities, and what was drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.instances import Instances
-from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
 
 SCHEMA = Schema(
@@ -75,3 +75,26 @@ class DrawStore(RaggedStore):
     def draws(self, image_id: str) -> Draws:
         """The draws of an image."""
         return Draws(**self.read(image_id))
+
+
+class FirstDraws:
+    """What was drawn for the first visit to each image, a mask a pair of class and proposal.
+
+    The score is the proposal's objectness: it ranks masks, but is no confidence in a class.
+    """
+
+    def __init__(self, draws: DrawStore, proposals: ProposalStore) -> None:
+        self._draws, self._proposals = draws, proposals
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Those of the draws."""
+        return self._draws.attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draws)
+
+    def instances(self, image_id: str) -> Instances:
+        """The pseudo masks of an image."""
+        drawn = self._draws.draws(image_id)
+        return drawn.instances(self._proposals.proposals(image_id), visit=0)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import masks
 from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
-from pipeline.masks import Rle
+from pipeline.common import masks
+from pipeline.common.masks import Rle
 
 SCHEMA = Schema(
     row="proposal",

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from zarr.codecs import ShardingCodecIndexLocation, ZstdCodec
 from zarr.core.array import ShardsConfigParam
 
-from pipeline.artifacts import files
-from pipeline.errors import InputError
+from pipeline.common import files
+from pipeline.common.errors import InputError
 
 IMAGES_A_PART = 256
 SCHEMA_VERSION = 1

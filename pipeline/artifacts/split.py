@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.artifacts import files
-from pipeline.images import read_image
+from pipeline.common import files
+from pipeline.common.images import read_image
 
 
 class Photograph(BaseModel):

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.artifacts import files
-from pipeline.masks import Rle
+from pipeline.common import files
+from pipeline.common.masks import Rle
 
 
 class TrueInstance(BaseModel):

@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
 
-from pipeline.artifacts import files
-from pipeline.errors import InputError
+from pipeline.common import files
+from pipeline.common.errors import InputError
 
 Description = TypeVar("Description", bound=BaseModel)
 

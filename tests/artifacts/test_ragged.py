@@ -10,13 +10,13 @@ import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import masks
 from pipeline.artifacts import ragged
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
 
 SEEDS = st.integers(0, 2**32 - 1)
 COUNTS = st.lists(st.integers(0, 4), min_size=1, max_size=7)

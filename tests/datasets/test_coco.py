@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets.coco import read_source, segmentation_rle
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.common.segmentation import segmentation_rle
+from pipeline.proposals.sharpmask.source import read_source
 
 HEIGHT, WIDTH = 30, 40
 WHOLE = coco_mask.encode(np.asfortranarray(np.tri(HEIGHT, WIDTH), np.uint8))["counts"].decode()

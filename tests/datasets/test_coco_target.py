@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from pipeline import masks
 from pipeline.artifacts.split import Photograph
-from pipeline.datasets import coco_target
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.dataset import coco as coco_target
 
 HEIGHT, WIDTH = 10, 12
 SQUARE = [2, 3, 6, 3, 6, 8, 2, 8]  # x from 2 to 6, y from 3 to 8

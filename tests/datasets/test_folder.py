@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.folder import read_table
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.dataset.folder import read_table
 
 TAGS = {"a.jpg": {"cat", "dog"}, "b/ä.png": {"dog"}, "c.tif": set()}
 SHAPES = {

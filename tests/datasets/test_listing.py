@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets import listing
-from pipeline.datasets.listing import Listed, Listing
-from pipeline.errors import InputError
+from pipeline.common.errors import InputError
+from pipeline.dataset import listing
+from pipeline.dataset.listing import Listed, Listing
 
 
 @pytest.fixture

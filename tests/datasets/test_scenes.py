@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.datasets.scenes import CLASSES, OUTLINES, SOURCE_CLASSES, draw_coco, draw_voc
+from pipeline.dataset.scenes.files import draw_coco, draw_voc
+from pipeline.dataset.scenes.outlines import OUTLINES
+from pipeline.dataset.scenes.patterns import CLASSES, SOURCE_CLASSES
 
 IMAGES = 60
 VOID = 255

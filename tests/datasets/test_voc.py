@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import masks
-from pipeline.datasets import listing, voc
-from pipeline.datasets.listing import Listing
-from pipeline.errors import InputError
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.dataset import listing, voc
+from pipeline.dataset.listing import Listing
 
 HEIGHT, WIDTH = 12, 16
 # In alphabetical order, as VOC numbers its classes: ant 1, cat 2, dog 3, tree 4.

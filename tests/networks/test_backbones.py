@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-from pipeline.errors import InputError
-from pipeline.networks.backbones import Backbone
+from pipeline.backbones.backbone import Backbone
+from pipeline.common.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
 

@@ -4,15 +4,9 @@ import torch
 
 from benchmarks.tiny import ARCHITECTURE
 from benchmarks.tiny import MASK_RCNN as DESCRIPTION
-from pipeline import runtime
 from pipeline.artifacts.weights import write_weights
-from pipeline.networks.mask_rcnn import (
-    MaskRcnn,
-    SeededSampler,
-    fit_size,
-    pad,
-    to_size,
-)
+from pipeline.common import runtime
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, SeededSampler, fit_size, pad, to_size
 
 
 def test_only_the_trunk_is_called_backbone():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pipeline.artifacts.weights import write_weights
-from pipeline.errors import InputError
-from pipeline.networks.prm import Prm, PrmDescription, find_peaks, peak_scores
+from pipeline.classifier.network import Prm, PrmDescription, find_peaks, peak_scores
+from pipeline.common.errors import InputError
 
 DESCRIPTION = PrmDescription(
     backbone="tf_efficientnet_lite0", classes=("a", "b"), side=64, upsample=2

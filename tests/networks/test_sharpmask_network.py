@@ -6,8 +6,8 @@ import torch
 
 from benchmarks.tiny import SHARPMASK as DESCRIPTION
 from pipeline.artifacts.weights import load_weights, read_description, write_weights
-from pipeline.errors import InputError
-from pipeline.networks.sharpmask import (
+from pipeline.common.errors import InputError
+from pipeline.proposals.sharpmask.network import (
     MARGIN,
     PATCH,
     STRIDE,

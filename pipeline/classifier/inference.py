@@ -1,0 +1,36 @@
+"""The trained classifier, as all that come after its training see it."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.classifier.network import Prm, peak_scores
+from pipeline.common import runtime
+from pipeline.common.images import warp
+
+
+@lru_cache(maxsize=1)
+def classifier(weights: Path) -> Prm:
+    """Give the classifier in a weights file, which stays loaded."""
+    network = Prm.load(weights).to(runtime.device())
+    return network.to(memory_format=torch.channels_last)
+
+
+def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
+    """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(warp(image, network.description.side).copy()).to(device)
+    inputs = pixels.permute(2, 0, 1)[None] / 255
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def presence(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probability that each class is in an image (h, w, 3): float32 (classes,)."""
+    scores = peak_scores(network(as_input(network, image)), "mean")[0]
+    probability: NDArray[np.float32] = torch.sigmoid(scores.float()).cpu().numpy()
+    return probability

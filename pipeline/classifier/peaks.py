@@ -1,0 +1,70 @@
+"""Peaks of a photograph's own classes, where they lie in it, and what responds to them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.artifacts.peaks import Peaks
+from pipeline.classifier.inference import as_input, classifier
+from pipeline.classifier.network import Prm, find_peaks
+from pipeline.classifier.peak_response import PeakBackpropagation
+from pipeline.common.images import read_image
+from pipeline.common.parameters import Parameters
+
+
+class PeaksParameters(Parameters):
+    """Which peaks count, and how finely their response maps are kept."""
+
+    minimum: float = Field(ge=0, le=1, description="least height, in parts of the map's highest")
+    response_stride: int = Field(ge=1, description="pixels of the input a cell of a response map")
+
+
+class TaggedPhotograph(NamedTuple):
+    """A photograph's file and the indices of its tags."""
+
+    file: Path
+    labels: list[int]
+
+
+def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhotograph) -> Peaks:
+    """Find the peaks of a photograph's tagged classes with the classifier in a weights file."""
+    network = classifier(weights)
+    return locate(network, read_image(photograph.file), photograph.labels, parameters)
+
+
+def locate(
+    network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
+) -> Peaks:
+    """Find the peaks of the given classes in an image (h, w, 3)."""
+    pixels = as_input(network, image)
+    way = PeakBackpropagation(network, pixels)
+    maps = way.maps
+    peaks = _select(maps, labels, parameters.minimum)
+    responses = way.responses(peaks, parameters.response_stride, together=pixels.is_cuda)
+    _, label, row, column = peaks.cpu().numpy().T
+    rows, columns = maps.shape[-2:]
+    return Peaks(
+        label=label.astype(np.int16),
+        y=((row + 0.5) * image.shape[0] / rows).astype(np.int32),
+        x=((column + 0.5) * image.shape[1] / columns).astype(np.int32),
+        value=maps[0, label, row, column].cpu().numpy(),
+        response=responses.cpu().numpy(),
+    )
+
+
+def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
+    """Peaks of the given classes, not lower than a part of their map's highest.
+
+    int64 (n, 4): image, class, row and column.
+    Where even the highest is below 0, it alone counts: the tag says that the class is there.
+    """
+    highest = maps.amax((2, 3), keepdim=True)
+    least = torch.where(highest > 0, minimum * highest, highest)
+    chosen = torch.zeros_like(maps, dtype=torch.bool)
+    chosen[:, labels] = True
+    return (find_peaks(maps) & (maps >= least) & chosen).nonzero()

@@ -1,0 +1,179 @@
+"""Photographs with annotations in COCO's format: categories are tags, masks are the truth.
+
+An image's tags are the names of the categories that it has, crowds too. Its masks are read for
+evaluation alone; a crowd's pixels are void. Lin et al., Microsoft COCO, 2014.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from pipeline.artifacts.split import Photograph
+from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.common.files import first_fault
+from pipeline.common.images import MAX_PIXELS
+from pipeline.common.masks import Rle
+from pipeline.common.segmentation import segmentation_rle
+from pipeline.dataset.listing import Listed
+
+Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
+# Further out, a polygon is of another image, or made to fill the memory when it is drawn.
+Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class _RunLengths(_Entry):
+    size: tuple[Side, Side]
+    counts: tuple[NonNegativeInt, ...] | str
+
+
+class _Category(_Entry):
+    id: int
+    name: Annotated[str, Field(min_length=1)]
+
+
+class _Image(_Entry):
+    id: int | str
+    file_name: Annotated[str, Field(min_length=1)]
+    height: Side
+    width: Side
+
+
+class _Annotation(_Entry):
+    id: int | str
+    image_id: int | str
+    category_id: int
+    segmentation: tuple[tuple[Coordinate, ...], ...] | _RunLengths = ()
+    iscrowd: bool = False
+
+
+class _Document(_Entry):
+    images: Annotated[tuple[_Image, ...], Field(min_length=1)]
+    annotations: tuple[_Annotation, ...]
+    categories: tuple[_Category, ...]
+
+
+def read_lists(tags: Path, root: Path, names: Sequence[str]) -> dict[str, list[Listed]]:
+    """Read the images of every list: of `names` from a folder, of '' from a single file.
+
+    A folder holds `instances_NAME.json`, as COCO's own. Photographs lie in `root / NAME`, as
+    COCO's own do, or else in `root`.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, or no annotations in COCO's format.
+    """
+    if tags.is_dir():
+        return {name: _listed(annotation_file(tags, name), root, name) for name in names}
+    return {"": _listed(tags, root, "")}
+
+
+def annotation_file(tags: Path, name: str) -> Path:
+    """The annotations of a list; `tags` is their folder, or the one file of all lists."""
+    return tags / f"instances_{name}.json" if tags.is_dir() else tags
+
+
+def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str, ...]) -> Truth:
+    """Read the masks of the photographs, as far as all objects of the `classes` have one.
+
+    Raises
+    ------
+    InputError
+        If a mask cannot be read, or is of another size than its photograph.
+    """
+    document = _read(path)
+    labels = {c.id: classes.index(c.name) for c in document.categories if c.name in classes}
+    by_file = {image.file_name: image for image in document.images}
+    by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
+    for annotation in document.annotations:
+        if annotation.category_id in labels:
+            by_image[annotation.image_id].append(annotation)
+    images = []
+    for photograph in photographs:
+        entry = by_file[photograph.id]
+        annotations = by_image[entry.id]
+        if all(annotation.segmentation for annotation in annotations):
+            _check_size(path, entry, photograph)
+            images.append(_true_image(path, photograph, annotations, labels))
+    # Without any mask at all an image without objects is no truth either.
+    if not any(annotation.segmentation for annotation in document.annotations):
+        images = []
+    return Truth(classes=classes, images=tuple(images))
+
+
+def _listed(path: Path, root: Path, name: str) -> list[Listed]:
+    document = _read(path)
+    names = {category.id: category.name.strip() for category in document.categories}
+    tags: dict[int | str, set[str]] = {image.id: set() for image in document.images}
+    files = {image.file_name for image in document.images}
+    if min(len(tags), len(files)) < len(document.images):
+        raise InputError(f"{path}: images: an id or a file_name is there twice")
+    for annotation in document.annotations:
+        where = f"{path}: annotation {annotation.id}"
+        if annotation.image_id not in tags:
+            raise InputError(f"{where}: of no image: {annotation.image_id}")
+        if annotation.category_id not in names:
+            raise InputError(f"{where}: of no category: {annotation.category_id}")
+        tags[annotation.image_id].add(names[annotation.category_id])
+    prefix = f"{name}/" if name and (root / name).is_dir() else ""
+    return [
+        Listed(image.file_name, f"{prefix}{image.file_name}", frozenset(tags[image.id]))
+        for image in document.images
+    ]
+
+
+def _read(path: Path) -> _Document:
+    try:
+        return _Document.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; annotations in COCO's format are needed") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: not COCO annotations: {first_fault(error)}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _check_size(path: Path, entry: _Image, photograph: Photograph) -> None:
+    if (entry.height, entry.width) != (photograph.height, photograph.width):
+        raise InputError(
+            f"{path}: image {entry.file_name}: {entry.width} x {entry.height} pixels, "
+            f"but the photograph has {photograph.width} x {photograph.height} (upright)"
+        )
+
+
+def _true_image(
+    path: Path,
+    photograph: Photograph,
+    annotations: Sequence[_Annotation],
+    labels: dict[int, int],
+) -> TrueImage:
+    height, width = photograph.height, photograph.width
+    instances, crowds = [], masks.encode(np.zeros((1, height, width), bool))
+    for annotation in annotations:
+        segmentation = annotation.model_dump(mode="json")["segmentation"]
+        where = f"{path}: annotation {annotation.id}"
+        rle = segmentation_rle(segmentation, height, width, where)
+        if annotation.iscrowd:
+            crowds.append(rle)
+        elif masks.area([rle])[0]:
+            label = labels[annotation.category_id]
+            instances.append(TrueInstance(label=label, counts=rle["counts"].decode()))
+    void: Rle = coco_mask.merge(crowds)
+    return TrueImage(
+        id=photograph.id,
+        height=height,
+        width=width,
+        instances=tuple(instances),
+        void=void["counts"].decode(),
+    )

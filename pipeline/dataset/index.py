@@ -1,0 +1,228 @@
+"""The photographs that a pipeline is run on: an index of each split and, apart, its truth."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pipeline.artifacts.split import Split
+from pipeline.artifacts.truth import Truth
+from pipeline.common.errors import InputError
+from pipeline.common.parameters import Parameters
+from pipeline.common.progress import track
+from pipeline.dataset import coco as coco_target
+from pipeline.dataset import folder, voc
+from pipeline.dataset.listing import Listed, Listing, index
+
+# Names become parts of file names.
+Name = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+
+
+class SceneParameters(Parameters):
+    """How many scenes are drawn where the photographs are generated ones."""
+
+    train: PositiveInt = Field(description="images of the training list")
+    val: PositiveInt = Field(description="images of the evaluation list")
+    source: PositiveInt = Field(description="images for training the proposal network")
+    seed: NonNegativeInt = Field(description="of the generator")
+
+
+class DatasetParameters(Parameters):
+    """Which photographs, which lists of them, which classes."""
+
+    kind: Literal["scenes", "voc", "folder", "coco"] = Field(
+        description="generated scenes, a VOC year, a folder and a table, or COCO annotations"
+    )
+    path: str = Field(
+        min_length=1, description="folder of the photographs; of scenes, the module that draws them"
+    )
+    tags: str = Field(
+        min_length=1,
+        description="what the tags are read from: a table (folder); a file, or a folder of "
+        "instances_LIST.json (coco); ImageSets/Main or Annotations of path (voc); path (scenes)",
+    )
+    train: Name = Field(description="list that is trained on")
+    val: Name = Field(description="list that is evaluated on")
+    val_share: float = Field(
+        gt=0, lt=1, description="share of the list val where the tags name no lists"
+    )
+    classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        description="the classes, in their order; none: all tags of the training images"
+    )
+    scenes: SceneParameters = Field(description="of the kind scenes alone")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("every class may be named once")
+        if self.train == self.val:
+            raise ValueError("train and val must be different lists")
+        of_voc = [f"{self.path.rstrip('/')}/{part}" for part in ("ImageSets/Main", "Annotations")]
+        if self.kind == "voc" and self.tags not in of_voc:
+            raise ValueError(f"tags of the kind voc must be {' or '.join(of_voc)}")
+        return self
+
+
+def draw_scenes(parameters: DatasetParameters, place: Path) -> Path:
+    """Draw the target scenes and, in `place / "source"`, those for the proposal network.
+
+    Returns
+    -------
+    The folder of the target scenes, in the form of a VOC year.
+    """
+    from pipeline.dataset.scenes import files  # what other photographs do not depend on
+
+    wanted = parameters.scenes
+    target = place / "VOCdevkit" / "VOC2012"
+    lists = {parameters.train: wanted.train, parameters.val: wanted.val}
+    files.draw_voc(target, lists, wanted.seed, partial(track, what="target scenes"))
+    files.draw_coco(
+        place / "source", wanted.source, wanted.seed, partial(track, what="source scenes")
+    )
+    return target
+
+
+def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listing]:
+    """List the images of `train` and `val`, without opening one.
+
+    Parameters
+    ----------
+    root : the folder of the photographs; of scenes, that of the drawn ones.
+
+    Raises
+    ------
+    InputError
+        If the lists or the tags cannot be read.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; dataset.path must be that of the photographs")
+    names = {"train": parameters.train, "val": parameters.val}
+    lists = _lists(parameters, root, tuple(names.values()))
+    if set(lists) == {""}:
+        lists = dict(zip(names.values(), _shared_out(lists[""], parameters.val_share), strict=True))
+    listings = {}
+    for split, name in names.items():
+        if not lists.get(name):
+            there = ", ".join(sorted(filter(None, lists))) or "none"
+            raise InputError(f"{parameters.tags}: no images of the list {name}; there are: {there}")
+        listings[split] = Listing(root, tuple(lists[name]))
+    return listings
+
+
+def _lists(
+    parameters: DatasetParameters, root: Path, names: Sequence[str]
+) -> dict[str, list[Listed]]:
+    """The images of the lists; of '' where the tags name no lists."""
+    if parameters.kind == "folder":
+        lists = folder.read_table(Path(parameters.tags))
+        if "" in lists and len(lists) > 1:
+            without = lists[""][0].id
+            raise InputError(f"{parameters.tags}: {without}: no split, though other images have")
+        return lists
+    if parameters.kind == "coco":
+        return coco_target.read_lists(Path(parameters.tags), root, names)
+    source: voc.TagSource = "annotations" if parameters.tags.endswith("Annotations") else "main"
+    return {name: voc.read_list(root, name, parameters.classes, source) for name in names}
+
+
+def _shared_out(images: Sequence[Listed], share: float) -> tuple[list[Listed], list[Listed]]:
+    """Part images by a digest of their names: a new image moves no other to the other side.
+
+    At least one image, where there are two, is on either side.
+    """
+    if len(images) < 2:
+        raise InputError(f"{len(images)} image: at least one to train on and one more are needed")
+    # In 1/2**32; the lowest is always for evaluation, the highest never.
+    lot = {image.id: int(sha256(image.id.encode()).hexdigest()[:8], 16) for image in images}
+    by_lot = sorted(lot, key=lambda name: (lot[name], name))
+    evaluated = {name for name in by_lot if lot[name] < share * 2**32} | {by_lot[0]}
+    evaluated.discard(by_lot[-1])
+    return (
+        [image for image in images if image.id not in evaluated],
+        [image for image in images if image.id in evaluated],
+    )
+
+
+def choose_classes(
+    parameters: DatasetParameters, listings: Mapping[str, Listing]
+) -> tuple[str, ...]:
+    """The classes that the parameters name, or else all tags of the training images.
+
+    Raises
+    ------
+    InputError
+        If a class has no image to learn from, or there is no class.
+    """
+    known = listings["train"].tags()
+    for name in parameters.classes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"dataset.classes: no image of the list {parameters.train} shows {name}; "
+                f"{guess}they show: {', '.join(known) or 'none'}"
+            )
+    if not known:
+        raise InputError(f"{parameters.tags}: no image of the list {parameters.train} has a tag")
+    return parameters.classes or tuple(known)
+
+
+def read_splits(parameters: DatasetParameters, root: Path, unfinished: Path) -> dict[str, Split]:
+    """Index the splits `train` and `val`; every photograph is decoded once.
+
+    What is known is noted in the folder `unfinished`, from which a call after a kill goes on.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or broken, or a class has no image to learn from.
+    """
+    listings = read_listings(parameters, root)
+    classes = choose_classes(parameters, listings)
+    return {
+        name: index(listing, classes, name, unfinished / f"{name}.indexed")
+        for name, listing in listings.items()
+    }
+
+
+def read_truths(
+    parameters: DatasetParameters, root: Path, splits: Mapping[str, Split]
+) -> dict[str, Truth]:
+    """Read the true masks of the splits, as far as there are any.
+
+    Raises
+    ------
+    InputError
+        If a mask is broken, or does not fit its photograph.
+    """
+    names = {"train": parameters.train, "val": parameters.val}
+    return {name: _read_truth(parameters, root, names[name], splits[name]) for name in splits}
+
+
+def _read_truth(parameters: DatasetParameters, root: Path, name: str, split: Split) -> Truth:
+    if parameters.kind == "folder":
+        return Truth(classes=split.classes, images=())
+    if parameters.kind == "coco":
+        file = coco_target.annotation_file(Path(parameters.tags), name)
+        return coco_target.read_truth(file, split.photographs, split.classes)
+    return voc.read_truth(root, name, split)
+
+
+def concerns(splits: Mapping[str, Split]) -> list[str]:
+    """What is allowed, and yet most likely not meant: a line each."""
+    train, val = splits["train"], splits["val"]
+    seen = Counter(tag for photograph in train.photographs for tag in photograph.tags)
+    lines = [
+        f"every training image shows {name}: there is nothing to learn from"
+        for name in train.classes
+        if seen[name] == len(train.photographs)
+    ]
+    shared = {p.sha256 for p in train.photographs} & {p.sha256 for p in val.photographs}
+    if shared:
+        lines.append(f"{len(shared)} photographs are in both lists: val is not held out")
+    return lines

@@ -1,0 +1,270 @@
+"""Photographs in the form of Pascal VOC: their lists and tags and, apart from these, true masks.
+
+The folder of a year holds `JPEGImages/ID.jpg`, the lists `ImageSets/{Segmentation,Main}/LIST.txt`,
+image-level tags either in `ImageSets/Main/CLASS_LIST.txt` or as the names of the objects in
+`Annotations/ID.xml`, and for some images the masks `SegmentationObject/ID.png` (number of the
+instance) and `SegmentationClass/ID.png` (number of the class), where 255 is void.
+Everingham et al., The PASCAL VOC 2012 development kit.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+from defusedxml import ElementTree
+from numpy.typing import NDArray
+
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
+from pipeline.common import masks, runtime
+from pipeline.common.errors import InputError
+from pipeline.common.images import open_image
+from pipeline.common.progress import track
+from pipeline.dataset.listing import Listed
+from pipeline.execution.pool import ordered_map
+
+BACKGROUND, VOID = 0, 255
+
+TagSource = Literal["main", "annotations"]
+
+
+def read_list(folder: Path, name: str, classes: Collection[str], tags: TagSource) -> list[Listed]:
+    """Read the images of the list `name` and which of the `classes` (none: of all) they show.
+
+    An object marked difficult counts as seen, as in PRM. No box and no mask is looked at.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, broken, or contradicts another.
+    """
+    ids = _image_ids(folder, name)
+    if tags == "main":
+        wanted = classes or _classes_of_lists(folder, name)
+        seen = _seen_in_lists(folder, name, ids, wanted)
+    else:
+        seen = _named(folder, ids)
+    return [Listed(i, f"JPEGImages/{i}.jpg", frozenset(seen[i])) for i in ids]
+
+
+def read_truth(folder: Path, name: str, split: Split) -> Truth:
+    """Read the masks of those photographs of `split` (the list `name`) that have any.
+
+    An instance is of the class that most of its pixels have. Instances of classes that the
+    split leaves out are background. Classes are numbered from 1 in alphabetical order, which
+    is VOC's own numbering, among all that `ImageSets/Main` has files for (or, without such
+    files, that `Annotations` names); tags that contradict this numbering are an error.
+
+    Raises
+    ------
+    InputError
+        If a mask is broken, of another size than its photograph, or of an unknown class.
+    """
+    masked = [p for p in split.photographs if _mask_file(folder, "Object", p.id).is_file()]
+    if not masked:
+        return Truth(classes=split.classes, images=())
+    numbered = _classes_of_lists(folder, name) or _all_annotated(folder)
+    read = partial(_true_image, folder, numbered, split.classes)
+    images = track(
+        ordered_map(read, masked, runtime.workers()), len(masked), f"true masks of {name}"
+    )
+    truth = Truth(classes=split.classes, images=tuple(images))
+    _check_numbering(folder, numbered, masked, truth)
+    return truth
+
+
+def _image_ids(folder: Path, name: str) -> list[str]:
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; that of a VOC year is needed (JPEGImages, ...)"
+        )
+    sets = folder / "ImageSets"
+    candidates = [sets / part / f"{name}.txt" for part in ("Segmentation", "Main")]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise InputError(f"{sets}: no list {name}; there are: {_listed(_lists(folder))}")
+    ids = [line.split()[0] for line in _lines(path)]
+    if not ids:
+        raise InputError(f"{path}: empty; a list of image ids is needed")
+    met = set()
+    for image_id in ids:
+        if image_id in met:
+            raise InputError(f"{path}: names {image_id} twice")
+        met.add(image_id)
+        if not _is_file_name(image_id):
+            raise InputError(f"{path}: {image_id} is no image id: it leaves the folder")
+        if not _image_file(folder, image_id).is_file():
+            raise InputError(f"{path}: names {image_id}, which is not in {folder / 'JPEGImages'}")
+    return ids
+
+
+def _is_file_name(image_id: str) -> bool:
+    return image_id == PurePosixPath(image_id).name == PureWindowsPath(image_id).name != ".."
+
+
+def _lists(folder: Path) -> set[str]:
+    """Names of lists: the files that, unlike those of tags, hold ids alone."""
+    sets = folder / "ImageSets"
+    alone = (
+        path
+        for path in sets.glob("Main/*.txt")
+        if all(len(line.split()) == 1 for line in _lines(path))
+    )
+    return {path.stem for path in [*sets.glob("Segmentation/*.txt"), *alone]}
+
+
+def _classes_of_lists(folder: Path, name: str) -> list[str]:
+    """Every class with a file of tags for the list `name`, in alphabetical order.
+
+    `cat_small_train` is of the class cat if there is a list small_train, and else of the class
+    cat_small in the list train.
+    """
+    stems = {path.stem for path in folder.glob(f"ImageSets/Main/*_{name}.txt")}
+    longer = {other for other in _lists(folder) if other.endswith(f"_{name}")}
+    of_others = {stem for stem in stems for other in longer if f"_{stem}".endswith(f"_{other}")}
+    return sorted(stem.removesuffix(f"_{name}") for stem in stems - of_others)
+
+
+def _seen_in_lists(
+    folder: Path, name: str, ids: Sequence[str], classes: Iterable[str]
+) -> dict[str, set[str]]:
+    seen: dict[str, set[str]] = {image_id: set() for image_id in ids}
+    for class_name in classes:
+        path = folder / "ImageSets" / "Main" / f"{class_name}_{name}.txt"
+        flags = _flags(path)
+        for image_id in ids:
+            if image_id not in flags:
+                raise InputError(f"{path}: no tag for {image_id}; Annotations need no list")
+            if flags[image_id] != "-1":
+                seen[image_id].add(class_name)
+    return seen
+
+
+def _flags(path: Path) -> dict[str, str]:
+    """From image to 1 (seen), 0 (only difficult objects) or -1."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; there must be one of every class and list")
+    flags = {}
+    for line in _lines(path):
+        image_id, *rest = line.split()
+        if rest not in (["1"], ["0"], ["-1"]):
+            raise InputError(f"{path}: '{line}': an image id and 1, 0 or -1 are needed")
+        flags[image_id] = rest[0]
+    return flags
+
+
+def _named(folder: Path, ids: Iterable[str]) -> dict[str, set[str]]:
+    """From image to the names of the objects in its annotation."""
+    return {i: _object_names(folder / "Annotations" / f"{i}.xml") for i in ids}
+
+
+def _all_annotated(folder: Path) -> list[str]:
+    names = (_object_names(path) for path in folder.glob("Annotations/*.xml"))
+    return sorted(set().union(*names))
+
+
+def _object_names(path: Path) -> set[str]:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such annotation") from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: broken XML ({error})") from None
+    names = [(node.findtext("name") or "").strip() for node in root.iter("object")]
+    if "" in names:
+        raise InputError(f"{path}: an object without a name")
+    return set(names)
+
+
+def _true_image(
+    folder: Path, numbered: Sequence[str], classes: Sequence[str], photograph: Photograph
+) -> TrueImage:
+    """The true instances of a photograph; `numbered` are the classes in the order of numbers."""
+    objects = _read_numbers(_mask_file(folder, "Object", photograph.id), photograph)
+    path = _mask_file(folder, "Class", photograph.id)
+    kinds = _read_numbers(path, photograph)
+    labels, pixels = [], []
+    for number in np.setdiff1d(objects, [BACKGROUND, VOID]):
+        mask = objects == number
+        kind = _majority(kinds[mask])
+        if not 1 <= kind <= len(numbered):
+            raise InputError(
+                f"{path}: instance {number} is of class {kind}; there are 1 to {len(numbered)}: "
+                f"{_listed(numbered)}"
+            )
+        if numbered[kind - 1] in classes:
+            labels.append(classes.index(numbered[kind - 1]))
+            pixels.append(mask)
+    *counts, void = [
+        rle["counts"].decode() for rle in masks.encode(np.stack([*pixels, objects == VOID]))
+    ]
+    return TrueImage(
+        id=photograph.id,
+        height=photograph.height,
+        width=photograph.width,
+        instances=tuple(
+            TrueInstance(label=label, counts=code)
+            for label, code in zip(labels, counts, strict=True)
+        ),
+        void=void,
+    )
+
+
+def _majority(kinds: NDArray[np.uint8]) -> int:
+    """The most frequent class number, or 0 if no pixel has a class."""
+    votes = np.bincount(kinds, minlength=256)
+    votes[[BACKGROUND, VOID]] = 0
+    return int(votes.argmax())
+
+
+def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
+    """The numbers in a mask file, uint8 of shape (height, width)."""
+    with open_image(path) as image:
+        if image.mode not in ("P", "L"):
+            raise InputError(f"{path}: a PNG with a palette is needed, not one of {image.mode}")
+        if image.size != (photograph.width, photograph.height):
+            raise InputError(
+                f"{path}: {image.width} x {image.height} pixels, "
+                f"but the photograph has {photograph.width} x {photograph.height}"
+            )
+        return np.asarray(image)
+
+
+def _check_numbering(
+    folder: Path, numbered: Sequence[str], photographs: Sequence[Photograph], truth: Truth
+) -> None:
+    """Refuse masks whose classes are mostly not among the tags of their photographs."""
+    tagged = [
+        truth.classes[instance.label] in photograph.tags
+        for photograph, image in zip(photographs, truth.images, strict=True)
+        for instance in image.instances
+    ]
+    if sum(tagged) < len(tagged) / 2:
+        raise InputError(
+            f"{folder / 'SegmentationClass'}: most instances are of classes that their images are "
+            f"not tagged with; classes must be numbered from 1 in this order: {_listed(numbered)}"
+        )
+
+
+def _image_file(folder: Path, image_id: str) -> Path:
+    return folder / "JPEGImages" / f"{image_id}.jpg"
+
+
+def _mask_file(folder: Path, of: Literal["Object", "Class"], image_id: str) -> Path:
+    return folder / f"Segmentation{of}" / f"{image_id}.png"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file (UTF-8)") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,193 @@
+"""Instances of photographs in the forms that other tools read: COCO, label maps, YOLO, pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial.distance import cdist
+from skimage import measure
+
+from pipeline.artifacts import coco
+from pipeline.artifacts.instances import Instances
+from pipeline.common import files, masks
+from pipeline.common.errors import InputError
+from pipeline.drawing import canvas as drawing
+
+# A polygon may leave the true edge by so many pixels.
+POLYGON_TOLERANCE = 0.3
+# Of an object's pixels.
+LEAST_PART = 0.01
+_MAGNIFIED = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A photograph and what was found in it.
+
+    file : where the photograph lies.
+    name : what its files are called, without a suffix; unlike that of any other.
+    pixels : RGB, uint8 (h, w, 3).
+    """
+
+    file: Path
+    name: str
+    pixels: NDArray[np.uint8]
+    instances: Instances
+
+
+def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Outlines (x, y) of the parts of a mask (h, w), in pixels from the upper left corner.
+
+    One polygon of shape (n, 2) for each part, along the edges of its pixels, largest first;
+    holes are filled.
+    """
+    labels = measure.label(mask, connectivity=1)
+    outlines = []
+    for part in sorted(measure.regionprops(labels), key=lambda part: -part.area):
+        # Around a frame of background every outline closes; magnified, it keeps its corners.
+        framed = np.pad(part.image_filled, 1).repeat(_MAGNIFIED, 0).repeat(_MAGNIFIED, 1)
+        outline = max(measure.find_contours(framed.astype(np.float32), 0.5), key=len)
+        edges = (outline + 0.5) / _MAGNIFIED - 1 + part.bbox[:2]
+        corners = measure.approximate_polygon(edges, POLYGON_TOLERANCE)
+        outlines.append(corners[:-1, ::-1])
+    return outlines
+
+
+def yolo_lines(instances: Instances, height: int, width: int) -> list[str]:
+    """One line an instance: its class, from 0, and x y x y ..., in parts of 1.
+
+    The format knows one polygon an object: its parts are linked, but for those, the largest
+    aside, of less than `LEAST_PART` of it.
+    """
+    lines = []
+    decoded = masks.decode(instances.masks, height, width)
+    for label, mask in zip(instances.label, decoded, strict=True):
+        largest, *others = polygons(mask)
+        parts = [part for part in others if _area(part) >= LEAST_PART * mask.sum()]
+        numbers = np.clip(_linked([largest, *parts]) / [width, height], 0, 1).ravel()
+        lines.append(" ".join([str(int(label)), *(f"{number:.6f}" for number in numbers)]))
+    return lines
+
+
+def _area(polygon: NDArray[np.float64]) -> float:
+    x, y = polygon.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One polygon of several: from its nearest corner it goes around each part, and back."""
+    whole = parts[0]
+    for part in parts[1:]:
+        distance = cdist(whole, part)
+        corner, start = np.unravel_index(distance.argmin(), distance.shape)
+        around = np.roll(part, -start, axis=0)
+        whole = np.concatenate([whole[: corner + 1], around, around[:1], whole[corner:]])
+    return whole
+
+
+def label_maps(
+    instances: Instances, height: int, width: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Which class and which instance each pixel (h, w) belongs to; 0 is the background.
+
+    Classes and instances count from 1, instances by descending score; where several overlap,
+    the one of the highest score is seen.
+    """
+    classes = np.zeros((height, width), np.uint8)
+    numbers = np.zeros((height, width), np.uint16)
+    decoded = masks.decode(instances.masks, height, width)
+    for number in range(len(decoded), 0, -1):
+        classes[decoded[number - 1]] = instances.label[number - 1] + 1
+        numbers[decoded[number - 1]] = number
+    return classes, numbers
+
+
+def picture(prediction: Prediction, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """The photograph with its instances tinted, outlined and named, the best above all."""
+    found, pixels = prediction.instances, prediction.pixels
+    tints = [drawing.colours(len(classes))[label] for label in found.label[::-1]]
+    shapes = masks.decode(found.masks[::-1], *pixels.shape[:2])
+    drawn = drawing.outline(drawing.overlay(pixels, shapes, tints), shapes, tints)
+    corners = masks.boxes(found.masks[::-1])[:, :2].astype(int)
+    named = zip(corners, found.label[::-1], found.score[::-1], tints, strict=True)
+    for (x, y), label, score, tint in named:
+        drawn = drawing.draw_name(drawn, (int(y), int(x)), f"{classes[label]} {score:.2f}", tint)
+    return drawn
+
+
+def write_overlay(prediction: Prediction, classes: Sequence[str], out: Path) -> None:
+    """Write overlays/NAME.png."""
+    drawing.save_png(out / "overlays" / f"{prediction.name}.png", picture(prediction, classes))
+
+
+def write_label_maps(prediction: Prediction, classes: Sequence[str], out: Path) -> None:
+    """Write label_maps/classes/NAME.png (8 bits) and label_maps/instances/NAME.png (16 bits)."""
+    if len(classes) > np.iinfo(np.uint8).max:
+        raise InputError(f"{len(classes)} classes: a label map of 8 bits holds at most 255")
+    height, width = prediction.pixels.shape[:2]
+    of_classes, of_instances = label_maps(prediction.instances, height, width)
+    maps: dict[str, NDArray[Any]] = {"classes": of_classes, "instances": of_instances}
+    for kind, values in maps.items():
+        path = out / "label_maps" / kind / f"{prediction.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(values)).save(path)
+
+
+def write_yolo(prediction: Prediction, _: Sequence[str], out: Path) -> None:
+    """Write yolo/labels/NAME.txt; an empty file says that nothing was found."""
+    lines = yolo_lines(prediction.instances, *prediction.pixels.shape[:2])
+    text = "".join(f"{line}\n" for line in lines)
+    files.write_bytes(out / "yolo" / "labels" / f"{prediction.name}.txt", text.encode())
+
+
+Writer = Callable[[Prediction, Sequence[str], Path], None]
+
+# What is written photograph by photograph; COCO's files are of all of them: see `CocoFiles`.
+WRITERS: dict[str, Writer] = {
+    "overlay": write_overlay,
+    "labels": write_label_maps,
+    "yolo": write_yolo,
+}
+
+
+def write_class_names(classes: Sequence[str], formats: Sequence[str], out: Path) -> None:
+    """Write what numbers in label maps and YOLO files mean."""
+    if "labels" in formats:
+        numbered = {"0": "background", **{str(i): name for i, name in enumerate(classes, 1)}}
+        files.write_json(out / "label_maps" / "classes.json", numbered, indent=1)
+    if "yolo" in formats:
+        names = "".join(f"{name}\n" for name in classes)
+        files.write_bytes(out / "yolo" / "classes.txt", names.encode())
+
+
+class CocoFiles:
+    """Collects predictions; `write` leaves them as COCO annotations and as COCO results.
+
+    `coco/annotations.json` is whole (images, categories, annotations, with a `score` each);
+    `coco/results.json` is the list that `pycocotools.coco.COCO.loadRes` takes beside it.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._annotations = coco.CocoAnnotations(classes, "instances predicted by WISE")
+
+    def add(self, prediction: Prediction) -> None:
+        """Add a photograph, by the path it was given as, and its instances."""
+        height, width = prediction.pixels.shape[:2]
+        found = prediction.instances
+        self._annotations.add(
+            str(prediction.file), height, width, found.masks, found.label, found.score
+        )
+
+    def write(self, out: Path) -> None:
+        """Write both files."""
+        content = self._annotations.content()
+        kept = ("image_id", "category_id", "segmentation", "score")
+        results: list[dict[str, Any]] = [
+            {key: annotation[key] for key in kept} for annotation in content["annotations"]
+        ]
+        self._annotations.write(out / "coco" / "annotations.json")
+        files.write_json(out / "coco" / "results.json", results)

@@ -1,0 +1,93 @@
+"""The card of a trained detector: what it was made from, how, and how good it is.
+
+In the form of Hugging Face's model cards: YAML that programs read, then Markdown, card.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from pipeline.report.tables import is_judged, methods
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a detector comes from.
+
+    classes : their names, in the order of the detector's labels.
+    images : how many, of the lists `train` and `val`.
+    proposals : attributes of the proposals: their `method` and its `supervision`.
+    parameters : all of params.yaml.
+    metrics : those of evaluation, or None if it has not run.
+    commit : of code and parameters, in words.
+    state : whether all this belongs together, in words.
+    """
+
+    classes: tuple[str, ...]
+    images: Mapping[str, int]
+    proposals: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, Any] | None
+    commit: str
+    state: str
+
+
+def model_card(origin: Origin) -> str:
+    """Write a detector's card, in Markdown."""
+    metrics = origin.metrics
+    judged = methods(metrics) if metrics is not None and is_judged(metrics) else {}
+    # At whichever overlaps evaluation was asked for.
+    means = [name for name in judged["wise"]["wise"] if _is_mean(name)] if judged else []
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown
+    )
+    return environment.get_template("card.md").render(
+        vars(origin),
+        front_matter=_front_matter(origin, judged, means),
+        judged=judged,
+        unjudged="not evaluated" if metrics is None else "there are no true masks to compare with",
+        means=means,
+        parameters_yaml=yaml.safe_dump(
+            dict(origin.parameters), sort_keys=False, allow_unicode=True
+        ).rstrip(),
+    )
+
+
+def _is_mean(name: str) -> bool:
+    return name.startswith("mAP") or name == "ABO"
+
+
+def _front_matter(origin: Origin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
+    """What programs read; the results are the detector's own, on the evaluation list."""
+    dataset = origin.parameters["dataset"]
+    results = [
+        EvalResult(
+            task_type="image-segmentation",
+            task_name="instance segmentation",
+            dataset_type=dataset["kind"],
+            dataset_name=f"{dataset['kind']}, {dataset['val']}",
+            dataset_split="validation",
+            metric_type=mean,
+            metric_name=f"{mean}, protocol {protocol}, in percent",
+            metric_value=summary[mean],
+        )
+        for protocol, summary in judged.get("wise", {}).items()
+        for mean in means
+        if summary[mean] is not None
+    ]
+    data = ModelCardData(
+        library_name="torchvision",
+        pipeline_tag="image-segmentation",
+        tags=["instance-segmentation", "weakly-supervised", "mask-rcnn", "wise"],
+        model_name="WISE Mask R-CNN",
+        eval_results=results or None,
+    )
+    return str(data.to_yaml())

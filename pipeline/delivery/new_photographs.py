@@ -1,0 +1,89 @@
+"""Instances in photographs that no stage has seen: which files, what is found, how it is named."""
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifacts.instances import Instances
+from pipeline.common.errors import InputError
+from pipeline.detectors.predictions import Predictor
+from pipeline.detectors.refinement import RefinementParameters, refine
+from pipeline.proposals.grouping import Grouper
+from pipeline.proposals.sharpmask.inference import SharpMaskProposer
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the instances of photographs of at least a confidence `least_score`.
+
+    They are refined where there is a `proposer`.
+    """
+
+    predictor: Predictor
+    least_score: float
+    proposer: SharpMaskProposer | Grouper | None = None
+    refinement: RefinementParameters | None = None
+
+    def __call__(self, photograph: Path) -> Instances | InputError:
+        """Give the instances, or why the photograph cannot be read: others can."""
+        try:
+            found = self.predictor(photograph)
+            found = found.take(np.flatnonzero(found.score >= self.least_score))
+            if self.proposer is None or self.refinement is None:
+                return found
+            return refine(found, self.proposer(photograph), self.refinement)
+        except InputError as error:
+            return error
+
+
+def photographs(places: Sequence[str]) -> list[Path]:
+    """List the photographs of folders (those right in them), files and glob patterns, once each.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no photograph, or a pattern fits none.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        files = _files(place)
+        if not files:
+            raise InputError(f"{place}: no photograph here ({', '.join(SUFFIXES)})")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _files(place: str) -> list[Path]:
+    path = Path(place)
+    if path.is_dir():
+        return sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if path.exists() or not glob.has_magic(place):
+        return [path]
+    return sorted(p for p in map(Path, glob.glob(place, recursive=True)) if p.is_file())
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Name what is written of each photograph: its stem, numbered where several have the same.
+
+    Names are told apart without regard to case, as some file systems do.
+    """
+    stems = Counter(path.stem.lower() for path in paths)
+    names: list[str] = []
+    taken = {path.stem.lower() for path in paths if stems[path.stem.lower()] == 1}
+    for path in paths:
+        name = path.stem
+        if stems[name.lower()] > 1:
+            name = next(
+                candidate
+                for number in range(1, len(paths) + 2)
+                if (candidate := f"{path.stem}-{number}").lower() not in taken
+            )
+            taken.add(name.lower())
+        names.append(name)
+    return names

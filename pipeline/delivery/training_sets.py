@@ -1,0 +1,151 @@
+"""Pseudo masks as data sets that other trainers read: COCO with polygons, and Ultralytics YOLO.
+
+Polygons are what all of them take: detectron2 by default, mmdetection, Ultralytics, torchvision.
+They follow the edges of the masks' pixels to a third of a pixel; holes are filled. The photographs
+are copied, for Ultralytics writes JPEG files anew that it finds incomplete.
+
+A photograph with tags of which no pseudo mask was found is left out: a trainer would take what it
+shows for background. One without a tag is background, and stays.
+"""
+
+import json
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.split import Split
+from pipeline.common import files, masks
+from pipeline.common.errors import InputError
+from pipeline.common.masks import Rle
+from pipeline.common.progress import track
+from pipeline.delivery import formats
+from pipeline.delivery.new_photographs import unique_names
+
+_YOLO_HEAD = """\
+# Pseudo masks of WISE, one polygon a line; proposals learnt from: {supervision}
+# Paths are relative to this file; name it to Ultralytics by its absolute path. Other photographs
+# have no pseudo masks: for a validation that means something, let val be a folder with your labels.
+"""
+
+
+class SampledMasks:
+    """The pseudo masks that the stage `sampler` left for the photographs of a split.
+
+    Parameters
+    ----------
+    path : its COCO JSON, with run-length codes.
+    split : the photographs.
+    supervision : what the proposals that the masks are drawn from were learnt from.
+
+    Attributes
+    ----------
+    images : COCO's entries of the photographs that are written.
+    left_out : how many are not: tagged ones without a pseudo mask.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is about other photographs.
+    """
+
+    def __init__(self, path: Path, split: Split, supervision: str) -> None:
+        self._document = _read(path)
+        self._split, self._supervision = split, supervision
+        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in self._document["annotations"]:
+            self._annotations[annotation["image_id"]].append(annotation)
+        listed = self._document["images"]
+        if [image["file_name"] for image in listed] != [shown.file for shown in split.photographs]:
+            raise InputError(f"{path}: about other photographs than the split; dvc repro sampler")
+        self.images = [
+            image
+            for image, shown in zip(listed, split.photographs, strict=True)
+            if self._annotations[image["id"]] or not shown.tags
+        ]
+        self.left_out = len(listed) - len(self.images)
+
+    def __len__(self) -> int:
+        return len(self._document["annotations"])
+
+    def write_coco(self, out: Path) -> None:
+        """Write `labels.json` (COCO) and `data/`, the photographs: the layout of FiftyOne."""
+        annotations = []
+        for image in track(self.images, len(self.images), "pseudo masks, coco"):
+            self._copy(image, out / "data" / image["file_name"])
+            annotations += [
+                {**annotation, "segmentation": _outline(annotation)}
+                for annotation in self._annotations[image["id"]]
+            ]
+        info = self._document["info"] | {
+            "supervision": {"photographs": "image-level tags", "proposals": self._supervision}
+        }
+        written = {"info": info, "images": self.images, "annotations": annotations}
+        files.write_json(out / "labels.json", self._document | written)
+
+    def write_yolo(self, out: Path) -> None:
+        """Write `data.yaml`, `images/train/` and `labels/train/`, for Ultralytics."""
+        names = unique_names([Path(image["file_name"]) for image in self.images])
+        named = zip(self.images, names, strict=True)
+        for image, name in track(named, len(names), "pseudo masks, yolo"):
+            suffix = Path(image["file_name"]).suffix
+            self._copy(image, out / "images" / "train" / f"{name}{suffix}")
+            found = _instances(self._annotations[image["id"]])
+            lines = formats.yolo_lines(found, image["height"], image["width"])
+            text = "".join(f"{line}\n" for line in lines)
+            files.write_bytes(out / "labels" / "train" / f"{name}.txt", text.encode())
+        # Ultralytics needs a val.
+        places = {"train": "images/train", "val": "images/train"}
+        content = yaml.safe_dump(
+            {**places, "names": dict(enumerate(self._split.classes))},
+            sort_keys=False,
+            allow_unicode=True,
+        )
+        head = _YOLO_HEAD.format(supervision=" ".join(self._supervision.split()))
+        files.write_bytes(out / "data.yaml", f"{head}{content}".encode())
+
+    def _copy(self, image: dict[str, Any], to: Path) -> None:
+        source = Path(self._split.root) / image["file_name"]
+        to.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, to)
+        except FileNotFoundError:
+            raise InputError(f"{source}: no such image; it was there when dataset ran") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; to make it: dvc repro sampler") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); dvc repro sampler") from None
+    if not isinstance(content, dict) or not {"info", "images", "annotations"} <= set(content):
+        raise InputError(f"{path}: not what the stage sampler writes; dvc repro sampler")
+    return content
+
+
+def _rle(annotation: dict[str, Any]) -> Rle:
+    code = annotation["segmentation"]
+    return {"size": code["size"], "counts": code["counts"].encode()}
+
+
+def _outline(annotation: dict[str, Any]) -> list[list[float]]:
+    """A mask's polygons as COCO has them: x y x y ..., in pixels."""
+    (mask,) = masks.decode([_rle(annotation)], *annotation["segmentation"]["size"])
+    return [polygon.ravel().round(2).tolist() for polygon in formats.polygons(mask)]
+
+
+def _instances(annotations: list[dict[str, Any]]) -> Instances:
+    return Instances(
+        [_rle(annotation) for annotation in annotations],
+        np.array([annotation["category_id"] - 1 for annotation in annotations], np.int16),
+        np.ones(len(annotations), np.float32),
+    )
+
+
+WRITERS = {"coco": SampledMasks.write_coco, "yolo": SampledMasks.write_yolo}

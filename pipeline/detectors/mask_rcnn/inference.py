@@ -1,0 +1,40 @@
+"""Instances of a photograph by a trained Mask R-CNN (He et al., 3.1)."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from pipeline.artifacts.instances import Instances
+from pipeline.common import masks
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, fit_size, pad, to_size
+
+MASK_THRESHOLD = 0.5
+
+
+@torch.inference_mode()
+def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instances:
+    """Detect the instances of a photograph (h, w, 3); masks without a pixel are dropped.
+
+    With `flip` by its mirror image too: see `MaskRcnn.forward_mirrored`.
+    """
+    height, width = image.shape[:2]
+    size = fit_size(height, width, network.description.architecture)
+    device = next(network.parameters()).device
+    resized = to_size(image, size)
+    padded, sizes = pad([resized, resized.flip(2)] if flip else [resized])
+    batch = padded.to(device, memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        if flip:
+            found = network.forward_mirrored(batch / 255, size)
+        else:
+            (found,) = network(batch / 255, sizes)
+    magnification = torch.tensor([width / size[1], height / size[0]] * 2, device=device)
+    boxes = found["boxes"] * magnification
+    pasted = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0] >= MASK_THRESHOLD
+    kept = pasted.any(2).any(1)
+    return Instances(
+        masks.encode(pasted[kept].cpu().numpy()),
+        (found["labels"][kept] - 1).cpu().numpy().astype(np.int16),
+        found["scores"][kept].cpu().numpy(),
+    )

@@ -1,0 +1,319 @@
+"""Mask R-CNN on a feature pyramid, from torchvision's parts.
+
+He et al., ICCV 2017; Lin et al., CVPR 2017 (feature pyramid); WISE, 3.2 and 4.2.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
+from torchvision.transforms.v2.functional import resize
+
+from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.backbones.backbone import Backbone
+from pipeline.common.parameters import Parameters
+
+STRIDES = (4, 8, 16, 32)
+# Sides of an image are padded to the pyramid's coarsest trained stride.
+DIVISOR = STRIDES[-1]
+# About what every backbone's normalisation makes 0 of.
+PADDING = 127
+_BOX_CELLS, _MASK_CELLS = 7, 14
+
+
+class Architecture(Parameters):
+    """The detector: what it looks at and how wide it is. In brackets the paper's values.
+
+    Its cost beyond the backbone's grows with `channels` squared, `proposals` and `rois`.
+    """
+
+    backbone: str = Field(description="a timm model (resnet50)")
+    min_side: int = Field(ge=DIVISOR, description="pixels of an image's short side (800)")
+    max_side: int = Field(ge=DIVISOR, description="most pixels of its long side (1333)")
+    anchor: PositiveFloat = Field(
+        description="side of the smallest of five anchors, each twice the last, in pixels (32)"
+    )
+    channels: PositiveInt = Field(description="of the pyramid and of the mask head (256)")
+    mask_layers: PositiveInt = Field(description="convolutions of the mask head (4)")
+    box_features: PositiveInt = Field(description="width of the box head's two layers (1024)")
+    proposals: PositiveInt = Field(
+        description="regions an image that reach the heads (2000 in training, then 1000)"
+    )
+    rois: PositiveInt = Field(description="regions an image that the heads learn from (512)")
+
+
+class MaskRcnnDescription(BaseModel):
+    """What a detector is rebuilt from."""
+
+    classes: tuple[str, ...]
+    architecture: Architecture
+
+
+class MaskRcnn(nn.Module):
+    """The detector, for images that are already of its size: see `fit_size`.
+
+    A class is its index in `description.classes` plus 1: 0 is the background.
+
+    Parameters
+    ----------
+    description : the classes and the architecture.
+    weights : those of the trunk: see `Backbone`. Its batch norm is frozen.
+    score_threshold, detections : which detections are given: those that score above, and at
+        most so many an image.
+    """
+
+    def __init__(
+        self,
+        description: MaskRcnnDescription,
+        weights: str,
+        score_threshold: float = 0.05,
+        detections: int = 100,
+    ) -> None:
+        super().__init__()
+        self.description = description
+        architecture = description.architecture
+        self.backbone = Backbone(architecture.backbone, weights, STRIDES)
+        self.backbone.freeze_batch_norm()
+        self.pyramid = FeaturePyramidNetwork(
+            self.backbone.channels, architecture.channels, extra_blocks=LastLevelMaxPool()
+        )
+        self.rpn = _region_proposal_network(architecture)
+        self.heads = _heads(architecture, len(description.classes) + 1, score_threshold, detections)
+        self._anchors, self._rois = _seeded(self.rpn), _seeded(self.heads)
+
+    @classmethod
+    def load(cls, path: Path, score_threshold: float, detections: int) -> "MaskRcnn":
+        """Rebuild a trained detector from its weights file, or raise InputError."""
+        description = read_description(path, MaskRcnnDescription)
+        network = cls(description, "none", score_threshold, detections)
+        load_weights(path, network)
+        return network.eval()
+
+    def losses(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Mapping[str, Tensor]],
+        seeds: Sequence[int],
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Compute the five terms of the loss, in training mode (He et al., 3).
+
+        Parameters
+        ----------
+        images : float (n, 3, h, w) in 0..1, padded; h and w are multiples of 32.
+        sizes : height and width of every image without its padding.
+        targets : for every image its m objects, which may be none: `boxes`, float32 (m, 4),
+            x1 y1 x2 y2 in pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
+        seeds : for every image that of the regions drawn to learn from.
+
+        Returns
+        -------
+        Of every term its mean, and the number of regions that it is the mean of, which may be 0.
+        """
+        features = self.features(images)
+        self._anchors.seeds = self._rois.seeds = seeds
+        with _full_precision(images):
+            padded = ImageList(images, list(sizes))
+            regions, of_regions = self.rpn(padded, features, list(targets))
+            _, of_heads = self.heads(features, regions, list(sizes), list(targets))
+        of_objects = {"loss_mask": of_heads.pop("loss_mask")}
+        counted = (
+            (of_regions, self._anchors.drawn),
+            (of_heads, self._rois.drawn),
+            (of_objects, self._rois.drawn_positive),
+        )
+        return {name: (mean, count) for means, count in counted for name, mean in means.items()}
+
+    def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """Detect objects, in evaluation mode.
+
+        Returns
+        -------
+        For every image, by descending score: `boxes`, float32 (m, 4), x1 y1 x2 y2 in pixels;
+        `labels`, int64 (m,), from 1; `scores`, float32 (m,); `masks`, float32 (m, 1, 28, 28),
+        probabilities over the box.
+        """
+        features = self.features(images)
+        with _full_precision(images):
+            regions, _ = self.rpn(ImageList(images, list(sizes)), features)
+            detections: list[dict[str, Tensor]]
+            detections, _ = self.heads(features, regions, list(sizes))
+        return detections
+
+    def forward_mirrored(self, images: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Detect objects by an image and its mirror image, in evaluation mode.
+
+        Not published. Both propose regions; what is made of a region is the mean of what is made
+        of it in both: class probabilities, box offsets and mask probabilities.
+
+        Parameters
+        ----------
+        images : float (2, 3, h, w) in 0..1, the image and its mirror image, padded.
+        size : height and width of both without their padding.
+
+        Returns
+        -------
+        As `forward` of an image.
+        """
+        features, sizes = self.features(images), [size] * 2
+        heads: Any = self.heads
+        with _full_precision(images):
+            (seen, seen_mirrored), _ = self.rpn(ImageList(images, sizes), features)
+            regions = torch.cat([seen, _mirror(seen_mirrored, size)])
+            pooled = heads.box_roi_pool(features, [regions, _mirror(regions, size)], sizes)
+            logits, offsets = heads.box_predictor(heads.box_head(pooled))
+            of_classes = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
+            offsets = offsets.unflatten(0, (2, -1)).unflatten(2, (-1, 4))
+            offsets[1, :, :, 0] *= -1
+            (boxes,), (scores,), (labels,) = heads.postprocess_detections(
+                of_classes, offsets.mean(0).flatten(1), [regions], [size]
+            )
+            pooled = heads.mask_roi_pool(features, [boxes, _mirror(boxes, size)], sizes)
+            of_masks = heads.mask_predictor(heads.mask_head(pooled))
+            masks, masks_mirrored = maskrcnn_inference(of_masks, [labels, labels])
+        both = (masks + masks_mirrored.flip(3)) / 2
+        return {"boxes": boxes, "labels": labels, "scores": scores, "masks": both}
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Make the pyramid of images (n, 3, h, w): its levels, float32, the finest first."""
+        maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
+        return {name: level.float() for name, level in self.pyramid(maps).items()}
+
+
+class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
+    """torchvision's draw of the regions to learn from, by a seed an image.
+
+    So it is the same whatever else is in the batch, and whichever process works the image.
+    After a call, `drawn` and `drawn_positive` are the numbers of regions it drew, and of those
+    of them that hold an object: int64, no dimensions.
+    """
+
+    seeds: Sequence[int] = ()
+    drawn: Tensor
+    drawn_positive: Tensor
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw regions of every image: two lists of uint8 (regions,), 1 where one was drawn."""
+        positive, negative = [], []
+        for seed, of_image in zip(self.seeds, matched_idxs, strict=True):
+            torch.manual_seed(seed)
+            drawn = super().__call__([of_image])
+            positive += drawn[0]
+            negative += drawn[1]
+        self.drawn_positive = torch.cat(positive).sum()
+        self.drawn = self.drawn_positive + torch.cat(negative).sum()
+        return positive, negative
+
+
+def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
+    """Scale a photograph until its short side is `min_side` or its long side `max_side`."""
+    scale = min(
+        architecture.min_side / min(height, width), architecture.max_side / max(height, width)
+    )
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Resize a photograph (h, w, 3) to uint8 (3, *size)."""
+    resized: Tensor = resize(torch.from_numpy(image.transpose(2, 0, 1).copy()), list(size))
+    return resized
+
+
+def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Lay images, uint8 (3, h_i, w_i), into one batch (n, 3, h, w), and give their sizes."""
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
+    padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)
+    for place, image in zip(padded, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return padded, sizes
+
+
+def _mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (n, 4), x1 y1 x2 y2, where the mirror image of this size has them."""
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack([size[1] - right, top, size[1] - left, bottom], 1)
+
+
+def _full_precision(images: Tensor) -> torch.autocast:
+    """Leave autocast: in bfloat16, of 8 bits, a coordinate near 800 is a multiple of 4 pixels."""
+    return torch.autocast(images.device.type, enabled=False)
+
+
+def _region_proposal_network(architecture: Architecture) -> nn.Module:
+    sides = [(architecture.anchor * 2**level,) for level in range(len(STRIDES) + 1)]
+    anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
+    head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
+    kept = {"training": architecture.proposals, "testing": architecture.proposals}
+    network: nn.Module = RegionProposalNetwork(
+        anchors,
+        head,
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n=kept,
+        post_nms_top_n=kept,
+        nms_thresh=0.7,
+    )
+    return network
+
+
+def _heads(
+    architecture: Architecture, classes: int, score_threshold: float, detections: int
+) -> nn.Module:
+    channels, features = architecture.channels, architecture.box_features
+    mask_layers = (channels,) * architecture.mask_layers
+    heads: nn.Module = RoIHeads(
+        box_roi_pool=_pool(_BOX_CELLS),
+        box_head=TwoMLPHead(channels * _BOX_CELLS**2, features),
+        box_predictor=FastRCNNPredictor(features, classes),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=architecture.rois,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=score_threshold,
+        nms_thresh=0.5,
+        detections_per_img=detections,
+        mask_roi_pool=_pool(_MASK_CELLS),
+        mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes),
+    )
+    return heads
+
+
+def _seeded(part: Any) -> SeededSampler:
+    """Let a part draw by seeds, in the numbers that it draws in."""
+    theirs = part.fg_bg_sampler
+    part.fg_bg_sampler = SeededSampler(theirs.batch_size_per_image, theirs.positive_fraction)
+    sampler: SeededSampler = part.fg_bg_sampler
+    return sampler
+
+
+def _pool(cells: int) -> nn.Module:
+    pool = MultiScaleRoIAlign(list("0123"), output_size=cells, sampling_ratio=2)
+    # Left to itself it infers both from the first image it meets, unpadded, and keeps them: from a
+    # narrow one they are wrong, and results would depend on the order of the images.
+    pool.scales = [1 / stride for stride in STRIDES]
+    finest, coarsest = (int(math.log2(stride)) for stride in (STRIDES[0], STRIDES[-1]))
+    pool.map_levels = initLevelMapper(finest, coarsest)
+    module: nn.Module = pool
+    return module

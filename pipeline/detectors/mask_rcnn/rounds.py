@@ -1,0 +1,96 @@
+"""Training a detector in rounds, each on what the one before finds in the training images.
+
+One round is WISE's; more of them are not in the paper.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from pipeline.artifacts.instances import InstanceStore, InstanceWriter
+from pipeline.artifacts.split import Split
+from pipeline.common import runtime
+from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
+from pipeline.detectors.predictions import PredictionsParameters, Predictor
+from pipeline.execution.photographs import fill
+from pipeline.pseudo_masks.self_training import Relabelled
+from pipeline.pseudo_masks.supervision import Objects
+from pipeline.training.distributed import join
+from pipeline.training.fit import LogEpoch, fit
+from pipeline.training.results import write_results
+
+Curves = Callable[[Path], AbstractContextManager[LogEpoch]]
+
+# Which detections in the training images the next round may learn from, as COCO counts.
+SCORE_THRESHOLD, MAX_DETECTIONS = 0.05, 100
+
+
+def train_rounds(
+    split: Split, objects: Objects, parameters: MaskRcnnParameters, folder: Path, curves: Curves
+) -> tuple[Path, dict[str, float]]:
+    """Train a detector in as many rounds as the parameters say.
+
+    Parameters
+    ----------
+    objects : what the first round is trained on.
+    folder : takes a folder per round; a finished round that lies there is not repeated.
+    curves : from the folder of a round's curves to what logs them.
+
+    Returns
+    -------
+    The folder of the last round, and its metrics: see `train_round`.
+    """
+    start: Path | None = None
+    for number in range(1, parameters.rounds + 1):
+        place = folder / f"round{number}"
+        name = f"mask_rcnn, round {number}" if parameters.rounds > 1 else "mask_rcnn"
+        metrics = train_round(name, split, objects, parameters, place, curves, start)
+        start = place / "weights.safetensors"
+        if number < parameters.rounds:
+            found = _detect(split, place, parameters.overlap)
+            objects = Relabelled(split, found, parameters.least_find, objects)
+    return place, metrics
+
+
+def train_round(
+    name: str,
+    split: Split,
+    objects: Objects,
+    parameters: MaskRcnnParameters,
+    folder: Path,
+    curves: Curves,
+    start: Path | None = None,
+) -> dict[str, float]:
+    """Train a detector once, and leave weights, curves and metrics in a folder.
+
+    Returns
+    -------
+    The last epoch's losses, and how many images were trained on and skipped.
+    """
+    training = detector_training(name, split, objects, parameters, start)
+    # Beside the folder, of which all else is kept.
+    checkpoint = folder.with_name(f"{folder.name}.pt")
+    losses = fit(training, checkpoint, curves(folder / "curves"))
+    images = len(training.samples)
+    skipped = len(split.photographs) - images
+    metrics = {**losses, "images": images, "images_skipped": skipped}
+    if runtime.is_main_process():
+        write_results(folder, training.network, training.network.description, metrics)
+    return metrics
+
+
+def _detect(split: Split, folder: Path, overlap: float) -> InstanceStore:
+    """Detect instances in the training images with the weights of a round."""
+    parameters = PredictionsParameters(
+        score_threshold=SCORE_THRESHOLD,
+        detections=MAX_DETECTIONS,
+        presence=0,
+        flip=False,
+        overlap=overlap,
+    )
+    if runtime.is_main_process():
+        with InstanceWriter(folder / "train", "mask_rcnn", split.classes, {}) as store:
+            predictor = Predictor(folder / "weights.safetensors", parameters)
+            fill(store, predictor, split.path, split.photographs, "mask_rcnn, detections")
+    join().wait()
+    return InstanceStore(folder / "train")

@@ -1,0 +1,143 @@
+"""Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from pipeline.artifacts.split import Split
+from pipeline.artifacts.weights import load_weights
+from pipeline.common import masks, runtime
+from pipeline.common.parameters import Parameters
+from pipeline.detectors.mask_rcnn.network import (
+    Architecture,
+    MaskRcnn,
+    MaskRcnnDescription,
+    fit_size,
+    pad,
+    to_size,
+)
+from pipeline.pseudo_masks.supervision import Objects
+from pipeline.training.augmentation import jitter_colours
+from pipeline.training.batches import Visit
+from pipeline.training.fit import Loss, Mean, Training
+from pipeline.training.schedule import Schedule
+
+LEAST_SIDE = 2
+
+
+class MaskRcnnParameters(Parameters):
+    """How the detector is built and trained."""
+
+    architecture: Architecture
+    weights: str = Field(description="of the backbone: package, hub, none, or a file")
+    flip: float = Field(ge=0, le=1, description="share of the visits that see the mirror image")
+    colour_jitter: float = Field(
+        ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
+    )
+    rounds: PositiveInt = Field(
+        description="trainings, each after the first going on with what the one before finds"
+    )
+    least_find: float = Field(
+        ge=0,
+        le=1,
+        description="least score of a find that counts, in parts of the best of its class there",
+    )
+    overlap: float = Field(
+        ge=0, le=1, description="most that two finds of a class share, in parts of the smaller mask"
+    )
+    schedule: Schedule
+    seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")
+
+
+class MaskedPhotographs:
+    """Photographs at the detector's size, with the objects of the visit.
+
+    Photographs without objects are not trained on.
+    """
+
+    def __init__(self, split: Split, objects: Objects, parameters: MaskRcnnParameters) -> None:
+        self._split, self._objects, self._parameters = split, objects, parameters
+        self._photographs = [shown for shown in split.photographs if shown.id in objects]
+
+    def __len__(self) -> int:
+        return len(self._photographs)
+
+    def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Give the image, uint8 (3, h, w), its target and seed: see `MaskRcnn.losses`."""
+        photograph = self._photographs[visit.item]
+        shown = self._objects.instances(photograph.id, visit.epoch)
+        decoded = masks.decode(shown.masks, photograph.height, photograph.width)
+        size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
+        image = to_size(self._split.image(photograph), size)
+        shapes = F.interpolate(
+            torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
+        )[0]
+        rng = visit.generator(self._parameters.seed)
+        if rng.random() < self._parameters.flip:
+            image, shapes = image.flip(2), shapes.flip(2)
+        image = jitter_colours(image, rng, self._parameters.colour_jitter)
+        return image, target(shapes, shown.label), int(rng.integers(2**63))
+
+    def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
+        """Pad the images to one size."""
+        images, targets, seeds = zip(*samples, strict=True)
+        padded, sizes = pad(images)
+        return {"images": padded, "sizes": sizes, "targets": targets, "seeds": seeds}
+
+
+def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
+    """Make the target of masks, uint8 (n, h, w), of the classes `label`.
+
+    A mask less than 2 pixels wide or high has no box to learn and is dropped.
+    """
+    x, y, width, height = masks.boxes(masks.encode(shapes.numpy().astype(bool))).T
+    kept = np.flatnonzero((width >= LEAST_SIDE) & (height >= LEAST_SIDE))
+    corners = np.stack([x, y, x + width, y + height], 1)[kept]
+    return {
+        "boxes": torch.from_numpy(corners.astype(np.float32)),
+        "labels": torch.from_numpy(label[kept].astype(np.int64) + 1),
+        "masks": shapes[kept],
+    }
+
+
+def detector_training(
+    name: str,
+    split: Split,
+    objects: Objects,
+    parameters: MaskRcnnParameters,
+    start: Path | None = None,
+) -> Training[MaskRcnn]:
+    """Give the training of a detector on those of a split's photographs that have objects.
+
+    Parameters
+    ----------
+    start : weights of an earlier training to go on from, in place of the trunk's alone.
+    """
+    samples = MaskedPhotographs(split, objects, parameters)
+    runtime.seed_everything(parameters.seed)
+    description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
+    network = MaskRcnn(description, parameters.weights if start is None else "none")
+    if start is not None:
+        load_weights(start, network)
+    network.to(runtime.device()).to(memory_format=torch.channels_last)
+    loss = mask_rcnn_loss(network)
+    return Training(name, network, loss, samples, parameters.schedule, parameters.seed)
+
+
+def mask_rcnn_loss(network: MaskRcnn) -> Loss:
+    """Make the sum of Mask R-CNN's five losses, each a mean over regions (He et al., 3)."""
+
+    def loss(batch: dict[str, Any]) -> dict[str, Mean]:
+        terms = network.losses(
+            batch["images"] / 255, batch["sizes"], batch["targets"], batch["seeds"]
+        )
+        return {name: Mean(mean * count, count) for name, (mean, count) in terms.items()}
+
+    return loss

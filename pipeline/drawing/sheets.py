@@ -1,0 +1,135 @@
+"""One photograph's proposals, peaks, draws or instances as a sheet of pictures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.draws import Draws
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.peaks import Peaks, Points
+from pipeline.artifacts.proposals import Proposals
+from pipeline.common import masks
+from pipeline.common.masks import Rle
+from pipeline.drawing import canvas as drawing
+from pipeline.drawing.canvas import Colour, Pixels
+
+SIDE = 560  # of a picture of the sheet, pixels, at least
+_COLUMNS = 3
+
+
+def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
+    """The photograph, and after it each of the best `count` proposals alone."""
+    best = masks.decode(proposals.masks[:count], *pixels.shape[:2])
+    large = drawing.enlarge(pixels, SIDE)
+    tiles = [drawing.caption(large, f"the best {len(best)} of {len(proposals.masks)} proposals")]
+    for number, mask in enumerate(best):
+        text = f"{number + 1}: objectness {proposals.score[number]:.3f}"
+        tiles.append(drawing.caption(_alone(large, mask, drawing.colours(1)[0]), text))
+    return drawing.grid(tiles, _COLUMNS)
+
+
+def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
+    """The photograph with all peaks, and after it the response map of each."""
+    large = drawing.enlarge(pixels, SIDE)
+    points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
+    marked = mark_peaks(large, pixels, peaks, classes)
+    tiles = [drawing.caption(marked, f"{len(points)} peaks")]
+    for point, label, value, response in zip(
+        points, peaks.label, peaks.value, peaks.response, strict=True
+    ):
+        picture = drawing.draw_peaks(drawing.heat(large, response), point[None], [tints[label]])
+        tiles.append(drawing.caption(picture, f"{classes[label]}: response, height {value:.1f}"))
+    return drawing.grid(tiles, _COLUMNS)
+
+
+def of_draws(
+    pixels: Pixels, peaks: Points, proposals: Proposals, draws: Draws, classes: Sequence[str]
+) -> Pixels:
+    """The photograph with all peaks; then, for each in a proposal, what is and may be drawn.
+
+    Beside the mask of the first visit glows how likely each pixel is to be in a drawn mask.
+    """
+    large = drawing.enlarge(pixels, SIDE)
+    points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
+    placed = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1)).any(axis=0)
+    # Two columns, so that what belongs to a peak stands in one row.
+    marked = mark_peaks(large, pixels, peaks, classes)
+    tiles = [large, drawing.caption(marked, f"{len(points)} peaks")]
+    for row, point in enumerate(points[placed]):
+        label, numbers, number = draws.label[row], draws.candidate[row], draws.draw[row, 0]
+        candidates = masks.decode([proposals.masks[k] for k in numbers], *pixels.shape[:2])
+        chance = draws.probability[row]
+        likely = np.tensordot(chance, candidates.astype(np.float32), 1)
+        mark = {"points": point[None], "tints": [tints[label]]}
+        drawn = candidates[np.searchsorted(numbers, number)]
+        of_number = float(chance[np.searchsorted(numbers, number)])
+        heat = drawing.draw_peaks(drawing.heat(large, likely), **mark)
+        mask = drawing.draw_peaks(_alone(large, drawn, tints[label]), **mark)
+        what = f"{classes[label]}: objectness {proposals.score[number]:.3f}"
+        tiles.append(drawing.caption(heat, f"{classes[label]}: {len(numbers)} candidates"))
+        tiles.append(drawing.caption(mask, f"{what}, drawn with probability {of_number:.3f}"))
+    return drawing.grid(tiles, 2)
+
+
+def of_instances(
+    pixels: Pixels, instances: Instances, classes: Sequence[str], least: float
+) -> Pixels:
+    """The photograph, and beside it the instances of at least a score, with class and score."""
+    chosen = confident(instances, least)
+    large = drawing.enlarge(pixels, 2 * SIDE)
+    picture = mark_instances(large, chosen.masks, with_scores(chosen, classes), height=22)
+    text = f"{len(chosen.masks)} of {len(instances.masks)} instances: score at least {least:g}"
+    return drawing.grid([large, drawing.caption(picture, text, height=22)], 2)
+
+
+def confident(instances: Instances, least: float, most: int | None = None) -> Instances:
+    """Those of at least a score; of them the best so many, or all."""
+    return instances.take(np.flatnonzero(instances.score >= least)[:most])
+
+
+def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:
+    """Class and score of every instance."""
+    named = zip(instances.label, instances.score, strict=True)
+    return [f"{classes[label]} {score:.2f}" for label, score in named]
+
+
+def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], height: int) -> Pixels:
+    """Lay masks over their photograph, scaled to any size, each with a colour and its name.
+
+    Large ones come first, so that they hide no small one; `height` is that of names, in pixels.
+    """
+    if not rles:
+        return large
+    order = np.argsort(-masks.area(rles), kind="stable")
+    shapes = masks.decode([rles[k] for k in order], *rles[0]["size"])
+    tints = drawing.colours(len(shapes))
+    picture = drawing.overlay(large, shapes, tints)
+    picture = drawing.outline(picture, shapes, tints, width=max(2, height // 8))
+    for number, shape, colour in zip(order, shapes, tints, strict=True):
+        scale = large.shape[0] / shape.shape[0]
+        top, left = (np.argwhere(shape).min(axis=0) * scale).astype(int)
+        picture = drawing.draw_name(picture, (top, left), names[number], colour, height)
+    return picture
+
+
+def mark_peaks(
+    large: Pixels, pixels: Pixels, peaks: Points, classes: Sequence[str], height: int = 16
+) -> Pixels:
+    """Mark the peaks of a photograph on it, scaled to any size, with colours and names."""
+    tints = [drawing.colours(len(classes))[label] for label in peaks.label]
+    points = _places(peaks, pixels, large)
+    picture = drawing.draw_peaks(large, points, tints)
+    for (y, x), label, colour in zip(points, peaks.label, tints, strict=True):
+        picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], colour, height)
+    return picture
+
+
+def _alone(pixels: Pixels, mask: NDArray[np.bool_], colour: Colour) -> Pixels:
+    return drawing.outline(drawing.spotlight(pixels, mask), mask[None], [colour])
+
+
+def _places(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
+    """Peaks (y, x) in pixels of the enlarged photograph."""
+    scale = large.shape[0] / pixels.shape[0]
+    return np.asarray((np.stack([peaks.y, peaks.x], 1) + 0.5) * scale, np.int64)

@@ -1,0 +1,160 @@
+"""Measures of instances against true masks: AP, ABO, CorLoc, errors of counts."""
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipeline.artifacts.instances import Instances
+from pipeline.common import masks
+from pipeline.evaluation.protocols import Pair
+
+LOCALISED = 0.5  # Jaccard similarity of boxes from which an object is localised
+
+
+def average_precision(
+    pairs: Sequence[Pair], classes: int, thresholds: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """101-point interpolated average precision of masks and of boxes, 0 to 1, by pycocotools.
+
+    Returns
+    -------
+    Two of float64, shape (thresholds, classes), NaN for a class without true instances.
+    """
+    # The protocol has limited the detections of an image already, those of all classes.
+    limit = max((len(pair.found.masks) for pair in pairs), default=0)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to it
+        true = _as_coco(pairs, [pair.true for pair in pairs], classes)
+        found = _as_coco(pairs, [pair.found for pair in pairs], classes)
+        return (
+            _average_precision(COCOeval(true, found, "segm"), thresholds, limit),
+            _average_precision(COCOeval(true, found, "bbox"), thresholds, limit),
+        )
+
+
+def _average_precision(
+    evaluation: Any, thresholds: Sequence[float], limit: int
+) -> NDArray[np.float64]:
+    evaluation.params.iouThrs = np.array(thresholds)
+    evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of any area
+    evaluation.params.maxDets = [limit]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # (threshold, recall, class, area, limit), -1 for a class without true instances
+    precision: NDArray[np.float64] = evaluation.eval["precision"][..., 0, 0]
+    mean: NDArray[np.float64] = np.where(precision < 0, np.nan, precision).mean(axis=1)
+    return mean
+
+
+def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int) -> COCO:
+    """Instances as the COCO tools hold what they have read from a file."""
+    rows = [
+        (image, int(label), rle, float(score))
+        for image, of_image in enumerate(instances)
+        for label, rle, score in zip(of_image.label, of_image.masks, of_image.score, strict=True)
+    ]
+    rles = [rle for _, _, rle, _ in rows]
+    coco = COCO()
+    coco.dataset = {
+        "images": [
+            {"id": image, "height": pair.height, "width": pair.width}
+            for image, pair in enumerate(pairs)
+        ],
+        "categories": [{"id": label} for label in range(classes)],
+        "annotations": [
+            {
+                "id": number,  # from 1: to COCOeval, 0 is 'no match'
+                "image_id": image,
+                "category_id": label,
+                "segmentation": rle,
+                "bbox": box,
+                "area": area,
+                "iscrowd": 0,
+                "score": score,
+            }
+            for number, ((image, label, rle, score), box, area) in enumerate(
+                zip(rows, masks.boxes(rles).tolist(), masks.area(rles).tolist(), strict=True), 1
+            )
+        ],
+    }
+    coco.createIndex()
+    return coco
+
+
+def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
+    """Mean over true instances of their best Jaccard similarity with a found one of the class.
+
+    Returns
+    -------
+    float64 of shape (classes,), 0 to 1, NaN for a class without true instances.
+    """
+    best = np.concatenate([np.zeros(0), *(best_overlaps(pair) for pair in pairs)])
+    labels = np.concatenate([np.zeros(0, np.int16), *(pair.true.label for pair in pairs)])
+    return np.array([mean_of_known(best[labels == label]) for label in range(classes)])
+
+
+def best_overlaps(pair: Pair) -> NDArray[np.float64]:
+    """Jaccard similarity of every true instance with the best found one of its class, (n,)."""
+    overlaps = masks.jaccard(pair.true.masks, pair.found.masks)
+    same_class = pair.true.label[:, None] == pair.found.label
+    return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
+
+
+def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
+    """Share of a class's images whose highest-scored detection of it is on an instance of it.
+
+    On it is a box that overlaps the instance's by `LOCALISED` or more; an image in which nothing
+    of the class is detected is a miss.
+
+    Returns
+    -------
+    float64 of shape (classes,), 0 to 1, NaN for a class without true instances.
+    """
+    localised: list[list[bool]] = [[] for _ in range(classes)]
+    for pair in pairs:
+        for label in np.unique(pair.true.label):
+            best = np.flatnonzero(pair.found.label == label)[:1]
+            overlaps = _box_overlaps(
+                pair.true.take(np.flatnonzero(pair.true.label == label)), pair.found.take(best)
+            )
+            localised[label].append(bool((overlaps >= LOCALISED).any()))
+    return np.array([mean_of_known(of_class) for of_class in localised])
+
+
+def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
+    """Jaccard similarities of boxes, (len(first), len(second))."""
+    if not first.masks or not second.masks:
+        return np.zeros((len(first.masks), len(second.masks)))
+    boxes = masks.boxes(first.masks), masks.boxes(second.masks)
+    return np.asarray(coco_mask.iou(*boxes, [False] * len(second.masks)), np.float64)
+
+
+def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float64], float]:
+    """Mean over images of how many instances are found too many or too few.
+
+    Returns
+    -------
+    float64 of shape (classes,): class by class, in images with and without the class; and the
+    same of the instances of all classes together. NaN if there are no images.
+    """
+
+    def counts(instances: Sequence[Instances]) -> NDArray[np.int64]:
+        of_images = [np.bincount(of_image.label, minlength=classes) for of_image in instances]
+        return np.array(of_images, np.int64).reshape(-1, classes)
+
+    surplus = counts([pair.found for pair in pairs]) - counts([pair.true for pair in pairs])
+    by_class = np.array([mean_of_known(of_class) for of_class in np.abs(surplus).T])
+    return by_class, mean_of_known(np.abs(surplus.sum(axis=1)))
+
+
+def mean_of_known(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """The mean of what is known (no NaN), or NaN."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

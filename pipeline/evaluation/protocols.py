@@ -1,0 +1,170 @@
+"""Instances of any method against true masks: how right, where, and how many.
+
+Two protocols. `coco` is that of the COCO benchmark: 101-point interpolated average precision,
+a limited number of detections an image, and no cut of scores. `wise` is that of the code
+released with WISE (Laradji et al., BMVC 2019, section 4): detections below a score are dropped,
+void pixels are taken out of predictions and truth, images without objects are left out.
+
+Masks are judged by average precision (AP) and average best overlap (ABO), as in WISE, tables 1
+to 3; boxes by AP, and by correct localisation (CorLoc; Deselaers et al., IJCV 2012); numbers of
+instances by their mean absolute error (WISE 4.3.1). Boxes, true ones too, are those around masks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from annotated_types import Gt, Lt
+from pycocotools import mask as coco_mask
+from pydantic import Field, PositiveInt, field_validator
+
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.truth import TrueImage, Truth
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.common.masks import Rle
+from pipeline.common.parameters import Parameters
+
+Threshold = Annotated[float, Gt(0), Lt(1)]
+
+
+class EvaluationParameters(Parameters):
+    """What the protocols have in numbers."""
+
+    iou_thresholds: tuple[Threshold, ...] = Field(
+        min_length=1, description="Jaccard similarities from which a detection counts as right"
+    )
+    max_detections: PositiveInt = Field(description="the best so many of an image are judged")
+    min_score: float = Field(ge=0, le=1, description="lowest score in the protocol wise")
+
+    @field_validator("iou_thresholds")
+    @classmethod
+    def _ascending(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
+        if list(thresholds) != sorted({round(t, 2) for t in thresholds}):
+            raise ValueError("different hundredths in ascending order are needed")
+        return thresholds
+
+    @property
+    def names(self) -> list[str]:
+        """What average precision is called at each threshold."""
+        return [f"AP{100 * threshold:.0f}" for threshold in self.iou_thresholds]
+
+    @property
+    def middle(self) -> str:
+        """What it is called at the middle one: the number that one looks at first."""
+        return self.names[len(self.names) // 2]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a protocol lets in."""
+
+    max_detections: int
+    min_score: float
+    remove_void: bool
+    skip_images_without_objects: bool
+
+
+def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
+    """The protocols of this module, by name."""
+    limit = parameters.max_detections
+    return {
+        "coco": Rules(limit, 0.0, remove_void=False, skip_images_without_objects=False),
+        "wise": Rules(
+            limit, parameters.min_score, remove_void=True, skip_images_without_objects=True
+        ),
+    }
+
+
+class Predictions(Protocol):
+    """Instances by image, whichever method they come by: an `InstanceStore`, for one."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is known of all of them; `classes` are the names that labels stand for."""
+        ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def instances(self, image_id: str) -> Instances:
+        """The instances of an image."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """The predictions of a method and the truth that they are held against.
+
+    Where scores are no `confidences`, protocols do not cut by them.
+    """
+
+    truth: Truth
+    predictions: Predictions
+    confidences: bool = True
+
+
+@dataclass(frozen=True)
+class Pair:
+    """True and found instances of an image, as far as a protocol lets them in, best first."""
+
+    height: int
+    width: int
+    true: Instances
+    found: Instances
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All that a protocol judges of a method; `decided`: what it lets in is taken for found.
+
+    Detections that are ranked by confidence, and not cut by it, say nothing about how many
+    objects there are.
+    """
+
+    pairs: Sequence[Pair]
+    classes: Sequence[str]
+    decided: bool
+
+
+def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
+    """Pair truth and predictions as every protocol does, on the images that have true masks.
+
+    Raises
+    ------
+    InputError
+        If the predictions are of other classes, or lack an image that has true masks.
+    """
+    classes = method.truth.classes
+    if tuple(method.predictions.attributes["classes"]) != classes:
+        raise InputError("truth and predictions are of different classes; run all stages again")
+    rules_of = protocols(parameters)
+    if not method.confidences:
+        rules_of = {name: replace(rules, min_score=0.0) for name, rules in rules_of.items()}
+    pairs: dict[str, list[Pair]] = {name: [] for name in rules_of}
+    for image in method.truth.images:
+        found = method.predictions.instances(image.id)
+        for name, rules in rules_of.items():
+            if image.instances or not rules.skip_images_without_objects:
+                pairs[name].append(admit(rules, image, found))
+    return {
+        name: Pairs(pairs[name], classes, decided=rules.min_score > 0 or not method.confidences)
+        for name, rules in rules_of.items()
+    }
+
+
+def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
+    """Apply the rules of a protocol to an image and what was found in it."""
+    best = np.argsort(-found.score, kind="stable")[: rules.max_detections]
+    found = found.take(best[found.score[best] >= rules.min_score])
+    true = Instances(image.masks(), image.labels(), np.ones(len(image.instances), np.float32))
+    if rules.remove_void:
+        void = masks.decode([image.void_mask()], image.height, image.width)
+        true, found = _within(masks.encode(~void), true), _within(masks.encode(~void), found)
+    return Pair(image.height, image.width, true, found)
+
+
+def _within(area: list[Rle], instances: Instances) -> Instances:
+    """Cut instances to an area (one mask); what is wholly outside is gone."""
+    cut = [coco_mask.merge([mask, *area], intersect=True) for mask in instances.masks]
+    return replace(instances, masks=cut).take(np.flatnonzero(masks.area(cut)))

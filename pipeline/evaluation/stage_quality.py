@@ -1,0 +1,286 @@
+"""How good proposals and peaks are, where there is truth: which stage loses what.
+
+Proposals are judged without classes, as in SharpMask (section 4): the average recall of the
+COCO benchmark over IoU 0.50 to 0.95, and the best overlap with each true instance. Peaks are
+judged by the instances of their class that they lie on (WISE, section 3.1), and by the masks
+that the sampler can make, and does make, of those (Eq. 1).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.draws import Draws, DrawStore
+from pipeline.artifacts.peaks import PeakStore, Points
+from pipeline.artifacts.proposals import Proposals, ProposalStore
+from pipeline.artifacts.truth import TrueImage, Truth
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+
+COUNTS = (10, 100, 1000)
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+# Sides of squares, in pixels, that part COCO's small, medium and large objects.
+SIZES = ("small", "medium", "large")
+_SIDES = (32, 96)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of one length, of which several images' can be joined."""
+
+    @classmethod
+    def joined(cls, parts: Iterable[Self]) -> Self:
+        """Join the columns of parts, of which there is at least one."""
+        of_parts = list(parts)
+        names = [field.name for field in fields(cls)]
+        return cls(**{n: np.concatenate([getattr(part, n) for part in of_parts]) for n in names})
+
+    def where(self, chosen: NDArray[np.bool_]) -> Self:
+        """Keep the chosen rows."""
+        columns = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
+        return type(self)(**columns)
+
+
+@dataclass(frozen=True)
+class Coverage(Rows):
+    """How well proposals cover n true instances; the k columns are those of `COUNTS`.
+
+    label : int (n,), index of the class.
+    area : int (n,), pixels.
+    overlap : (n, k), Jaccard similarity with the best of the first so many proposals.
+    recall : (n, k), share of the thresholds at which the first so many proposals find it.
+    recall_of_size : the same, where only instances of its size are looked for.
+    """
+
+    label: NDArray[np.int64]
+    area: NDArray[np.int64]
+    overlap: Floats
+    recall: Floats
+    recall_of_size: Floats
+
+
+def cover(image: TrueImage, proposals: Proposals) -> Coverage:
+    """Hold the proposals of an image against its true instances."""
+    true = image.masks()
+    overlaps = masks.jaccard(true, proposals.masks)
+    area = masks.area(true)
+    size = _sizes(area)
+    recall_of_size = np.zeros((len(true), len(COUNTS)))
+    for number in range(len(SIZES)):
+        recall_of_size[size == number] = recalled(overlaps[size == number])
+    best = [overlaps[:, :count].max(axis=1, initial=0.0) for count in COUNTS]
+    return Coverage(
+        image.labels().astype(np.int64), area, np.stack(best, 1), recalled(overlaps), recall_of_size
+    )
+
+
+def recalled(overlaps: Floats) -> Floats:
+    """Find instances by proposals as the COCO benchmark does.
+
+    At each threshold every proposal, best first, takes of the instances that are still free the
+    one that it overlaps most, if it does so enough.
+
+    Parameters
+    ----------
+    overlaps : of shape (instances, proposals), the proposals by descending score.
+
+    Returns
+    -------
+    (instances, counts): share of the thresholds at which the first so many proposals find it.
+    """
+    instances, proposals = overlaps.shape
+    found_by = np.full((len(THRESHOLDS), instances), proposals + max(COUNTS))
+    useful = np.flatnonzero((overlaps >= THRESHOLDS[0]).any(axis=0))
+    for threshold, finder in zip(THRESHOLDS, found_by, strict=True):
+        free = overlaps.copy()
+        for proposal in useful:
+            instance = free[:, proposal].argmax()
+            if free[instance, proposal] >= threshold:
+                finder[instance] = proposal
+                free[instance] = -1.0
+    return np.stack([(found_by < count).mean(axis=0) for count in COUNTS], 1)
+
+
+def proposal_quality(truth: Truth, store: ProposalStore) -> dict[str, Any]:
+    """Judge the proposals of all images that have true masks, one image at a time.
+
+    Returns
+    -------
+    `images` and `instances`; in percent `AR@k` (average recall), `overlap@k` (best overlap, mean
+    over instances) and `class_overlap@k` (mean of the classes' means) of the first k proposals;
+    `above50` and `above75`: instances with a proposal of at least that overlap. `by_size` and
+    `per_class` hold the same of the objects of a size and a class. None: nothing is known.
+    """
+    nothing = np.zeros((0, len(COUNTS)))
+    no_rows = Coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), *3 * [nothing])
+    covered = (cover(image, store.proposals(image.id)) for image in truth.images)
+    found = Coverage.joined([no_rows, *covered])
+    size = _sizes(found.area)
+    by_size = {
+        name: _means(rows := found.where(size == number), rows.recall_of_size)
+        for number, name in enumerate(SIZES)
+    }
+    per_class = {
+        name: _means(rows := found.where(found.label == label), rows.recall)
+        for label, name in enumerate(truth.classes)
+    }
+    class_overlap = {
+        f"class_{name}": _mean_of_known([means[name] for means in per_class.values()])
+        for name in (f"overlap@{count}" for count in COUNTS)
+    }
+    return {
+        "images": len(truth.images),
+        **_means(found, found.recall),
+        **class_overlap,
+        "by_size": by_size,
+        "per_class": per_class,
+    }
+
+
+def _means(found: Coverage, recall: Floats) -> dict[str, Any]:
+    best = found.overlap[:, -1]
+    return {
+        "instances": len(found.label),
+        **{f"AR@{count}": _percent(recall[:, k]) for k, count in enumerate(COUNTS)},
+        **{f"overlap@{count}": _percent(found.overlap[:, k]) for k, count in enumerate(COUNTS)},
+        "above50": _percent(best >= 0.5),
+        "above75": _percent(best >= 0.75),
+    }
+
+
+@dataclass(frozen=True)
+class Hits(Rows):
+    """What n peaks point at.
+
+    label : int (n,), index of the class.
+    instance : int (n,), number of the true instance of that class under the peak, -1: none.
+    placed : bool (n,), whether any proposal contains the peak.
+    best, first, drawn : (n,), Jaccard similarity of that instance with the best of the proposals
+        there, with the most object-like, and with those drawn (mean over visits); NaN without.
+    """
+
+    label: NDArray[np.int64]
+    instance: NDArray[np.int64]
+    placed: NDArray[np.bool_]
+    best: Floats
+    first: Floats
+    drawn: Floats
+
+
+def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
+    """Follow the peaks of an image to true instances and to the proposals drawn for them.
+
+    Raises
+    ------
+    InputError
+        If the draws are of other peaks.
+    """
+    points = np.stack([peaks.y, peaks.x], 1)
+    true = image.masks()
+    on = masks.contains(true, points) & (image.labels()[:, None] == peaks.label)
+    instance = np.argmax(np.vstack([on, ~on.any(axis=0)]), axis=0)
+    instance[instance == len(true)] = -1
+    placed = np.asarray(masks.contains(proposals.masks, points).any(axis=0), bool)
+    if not np.array_equal(peaks.label[placed], draws.label):
+        raise InputError(f"the draws of {image.id} are of other peaks; run all stages again")
+    overlap = np.full((len(points), 3), math.nan)
+    for row, peak in enumerate(np.flatnonzero(placed)):
+        if instance[peak] >= 0:
+            candidates = draws.candidate[row]
+            there = [proposals.masks[number] for number in candidates]
+            (overlaps,) = masks.jaccard([true[instance[peak]]], there)
+            drawn = overlaps[np.searchsorted(candidates, draws.draw[row])]
+            overlap[peak] = overlaps.max(), overlaps[0], drawn.mean()
+    return Hits(peaks.label.astype(np.int64), instance, placed, *overlap.T)
+
+
+def peak_quality(
+    truth: Truth, peaks: PeakStore, proposals: ProposalStore, draws: DrawStore
+) -> dict[str, Any]:
+    """Judge the peaks of all images that have true masks, one image at a time.
+
+    Returns
+    -------
+    `images`, `instances`, `peaks`; in percent `hit_instances` (with a peak of their class on
+    them), `right_peaks` (on an instance of their class), `placed_peaks` (of the right ones,
+    those in a proposal), and of these the overlap of their instance with the `best` proposal
+    there, with the `most_objectlike`, and with the `drawn` (mean over visits). `per_class` holds
+    the same class by class. None: nothing is known.
+    """
+    none = np.zeros(0, np.int64)
+    hits = [Hits(none, none, none.astype(bool), *3 * [none.astype(np.float64)])]
+    true_label, is_hit = [none], [none.astype(bool)]
+    for image in truth.images:
+        of_image = follow(
+            image,
+            peaks.points(image.id),
+            proposals.proposals(image.id),
+            draws.draws(image.id),
+        )
+        hits.append(of_image)
+        true_label.append(image.labels().astype(np.int64))
+        is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
+    found, labels, hit = Hits.joined(hits), np.concatenate(true_label), np.concatenate(is_hit)
+    return {
+        "images": len(truth.images),
+        **_peak_means(found, hit),
+        "per_class": {
+            name: _peak_means(found.where(found.label == label), hit[labels == label])
+            for label, name in enumerate(truth.classes)
+        },
+    }
+
+
+def _peak_means(found: Hits, hit: NDArray[np.bool_]) -> dict[str, Any]:
+    right = found.where(found.instance >= 0)
+    placed = right.where(right.placed)
+    return {
+        "instances": len(hit),
+        "peaks": len(found.label),
+        "hit_instances": _percent(hit),
+        "right_peaks": _percent(found.instance >= 0),
+        "placed_peaks": _percent(right.placed),
+        "best": _percent(placed.best),
+        "most_objectlike": _percent(placed.first),
+        "drawn": _percent(placed.drawn),
+    }
+
+
+def quality_rows(
+    what: str, quality: Mapping[str, Mapping[str, Any]], parts: str
+) -> list[dict[str, Any]]:
+    """Quality split by split, each as a whole and then by its `parts`, as rows of a table.
+
+    Parameters
+    ----------
+    what : heading of the column that names the rows.
+    quality : split -> what `proposal_quality` or `peak_quality` returned.
+    parts : `by_size` or `per_class`.
+    """
+    rows = []
+    for split, whole in quality.items():
+        columns = [name for name, value in whole.items() if not isinstance(value, Mapping)]
+        named = {split: whole} | {f"{split}, {part}": means for part, means in whole[parts].items()}
+        for name, means in named.items():
+            rows.append({what: name} | {column: means.get(column) for column in columns})
+    return rows
+
+
+def _sizes(area: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Position in `SIZES` of objects of so many pixels."""
+    return np.digitize(area, [side**2 for side in _SIDES])
+
+
+def _percent(values: NDArray[np.bool_] | Floats) -> float | None:
+    return round(100 * float(values.mean()), 4) if len(values) else None
+
+
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 4) if known else None

@@ -1,0 +1,77 @@
+"""All measures of a method, by protocol and by class."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.measures import (
+    average_best_overlap,
+    average_precision,
+    correct_localisation,
+    count_errors,
+    mean_of_known,
+)
+from pipeline.evaluation.protocols import EvaluationParameters, Pairs
+
+# How the names of numbers begin that are of boxes and counts; the others are of masks.
+OF_BOXES_AND_COUNTS = ("box_", "CorLoc", "count_error")
+
+
+def evaluate(pairs: Mapping[str, Pairs], parameters: EvaluationParameters) -> dict[str, Any]:
+    """Judge a method, paired with the truth by `pairs_of`, by every protocol.
+
+    Returns
+    -------
+    Protocol -> `images` and `instances` that it was judged on; in percent `mAPxx` of masks for
+    every threshold, `ABO`, `box_mAPxx` of boxes, `CorLoc`; `count_error`, in instances an image;
+    `per_class` the same class by class. What nothing is known of, for want of true instances or
+    of a cut of scores, is None, and left out of the means over classes.
+    """
+    return {name: _summary(of_protocol, parameters) for name, of_protocol in pairs.items()}
+
+
+def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, Any]:
+    pairs, count = of_protocol.pairs, len(of_protocol.classes)
+    of_masks, of_boxes = average_precision(pairs, count, parameters.iou_thresholds)
+    columns = {
+        **dict(zip(parameters.names, of_masks, strict=True)),
+        "ABO": average_best_overlap(pairs, count),
+        **{f"box_{name}": of for name, of in zip(parameters.names, of_boxes, strict=True)},
+        "CorLoc": correct_localisation(pairs, count),
+    }
+    errors, error = count_errors(pairs, count)
+    if not of_protocol.decided:
+        errors, error = np.full(count, math.nan), math.nan
+    return {
+        "images": len(pairs),
+        "instances": sum(len(pair.true.masks) for pair in pairs),
+        **{_mean_name(name): _percent(mean_of_known(column)) for name, column in columns.items()},
+        "count_error": _rounded(error),
+        "per_class": {
+            class_name: {name: _percent(column[label]) for name, column in columns.items()}
+            | {"count_error": _rounded(errors[label])}
+            for label, class_name in enumerate(of_protocol.classes)
+        },
+    }
+
+
+def _mean_name(column: str) -> str:
+    """The field speaks of mAP, but of ABO for one class and for all."""
+    return column.replace("AP", "mAP")
+
+
+def _percent(share: float) -> float | None:
+    return _rounded(100 * share)
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 4)
+
+
+def summaries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, protocol and numbers of all that were judged."""
+    for method, by_protocol in metrics.items():
+        for protocol, summary in by_protocol.items():
+            yield method, protocol, summary

@@ -1,0 +1,128 @@
+"""The numbers of an evaluation as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.common import files
+from pipeline.evaluation.stage_quality import quality_rows
+from pipeline.evaluation.summary import OF_BOXES_AND_COUNTS, summaries
+
+ABOUT_MASKS = (
+    "All but the counts in percent. What has no confidence is never cut by score: pseudo_masks "
+    "are ranked by objectness, prm by class and by fit to the peak. mask_rcnn_gt, where there is "
+    "such a row, is the upper bound: it alone has learnt from true masks."
+)
+ABOUT_BOXES_AND_COUNTS = (
+    "box_mAP: as mAP, of the boxes around masks; CorLoc: of the images with a class, those whose "
+    "highest-scored detection of it overlaps the box of an instance by 0.5 or more; both in "
+    "percent, means over classes. count_error: instances found too many or too few, mean over "
+    "images; '-' where detections are ranked by confidence but not cut by it."
+)
+_ABOUT_PROPOSALS = (
+    "In percent. AR@k: average recall of the first k proposals over IoU 0.50 to 0.95; overlap@k: "
+    "best overlap with an instance, mean over instances, and over classes; above: instances with "
+    "a proposal of at least that IoU. small, medium, large: as COCO, up to 32 and 96 pixels a side."
+)
+_ABOUT_PEAKS = (
+    "In percent. hit_instances: under a peak of their class; right_peaks: on an instance of their "
+    "class; placed_peaks: of the right ones, in a proposal; then the IoU of that instance with the "
+    "best proposal there, with the most object-like, with the drawn ones."
+)
+
+
+def of_evaluation(
+    metrics: Mapping[str, Any], quality: Mapping[str, Any], source: Mapping[str, Any]
+) -> str:
+    """Tables of methods (masks, then boxes and counts), of proposals by size, of peaks by class.
+
+    `metrics` are those of pipeline.evaluation by method, `quality` those of pipeline.recall;
+    `source` are the attributes of the proposals, whose method and supervision stand under every
+    table.
+    """
+    supervision = f"Proposals: {source['method']}. Their supervision: {source['supervision']}"
+    of_proposals = quality_rows("proposals of", quality["proposals"], "by_size")
+    of_peaks = quality_rows("peaks of", quality["peaks"], "per_class")
+    return "\n".join(
+        [
+            table(_method_rows(metrics, of_masks), ABOUT_MASKS, supervision),
+            table(_method_rows(metrics, of_boxes_and_counts), ABOUT_BOXES_AND_COUNTS, supervision),
+            table(of_proposals, _ABOUT_PROPOSALS, supervision),
+            table(of_peaks, _ABOUT_PEAKS, supervision),
+        ]
+    )
+
+
+def of_masks(summary: Mapping[str, Any]) -> list[str]:
+    """Names of what a method was judged on, and of its numbers that are about masks."""
+    others = (*OF_BOXES_AND_COUNTS, "per_class")
+    return [name for name in summary if not name.startswith(others)]
+
+
+def of_boxes_and_counts(summary: Mapping[str, Any]) -> list[str]:
+    """Names of a method's numbers that are about boxes and counts."""
+    return [name for name in summary if name.startswith(OF_BOXES_AND_COUNTS)]
+
+
+def _method_rows(
+    metrics: Mapping[str, Any], columns: Callable[[Mapping[str, Any]], list[str]]
+) -> list[dict[str, Any]]:
+    return [
+        {"method": method, "protocol": protocol}
+        | {name: summary[name] for name in columns(summary)}
+        for method, protocol, summary in summaries(metrics)
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]], *notes: str) -> str:
+    """Rows of the same names as a table, and what is to be known under it."""
+    rule = ["---" if isinstance(value, str) else "---:" for value in rows[0].values()]
+    lines = [list(rows[0]), rule, *([cell(*named) for named in row.items()] for row in rows)]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join([text, *(f"{note}\n" for note in notes)])
+
+
+def cell(name: str, value: str | float | None) -> str:
+    """A value as it stands in a table, in a column of that name."""
+    match value:
+        case None:
+            return "-"
+        case float():
+            # Of few instances an image, tenths would be coarse.
+            return f"{value:.2f}" if name == "count_error" else f"{value:.1f}"
+        case int():
+            return f"{value:,}"
+    return value
+
+
+def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Write the numbers of all classes as CSV, a row a method, protocol and class."""
+    rows = [
+        {"method": method, "protocol": protocol, "class": class_name, **numbers}
+        for method, protocol, summary in summaries(metrics)
+        for class_name, numbers in summary["per_class"].items()
+    ]
+    _write_csv(path, rows)
+
+
+def write_by_class(path: Path, metrics: Mapping[str, Any], number: str) -> None:
+    """Write one number under the protocol `wise` (WISE, table 2), a row a class, as CSV.
+
+    A column a method; an empty cell where nothing is known.
+    """
+    of_methods = {method: of_method["wise"]["per_class"] for method, of_method in metrics.items()}
+    rows = [
+        {"class": name, **{method: of[name][number] for method, of in of_methods.items()}}
+        for name in next(iter(of_methods.values()))
+    ]
+    _write_csv(path, rows)
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    lines = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(rows)
+    files.write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,413 @@
+"""Object proposals without any learning: superpixels, merged in many ways, ranked by hand-set cues.
+
+The photograph, reduced, is cut into superpixels (Felzenszwalb and Huttenlocher, IJCV 2004) in
+several colour spaces and at several scales. Each of these partitions is merged into the whole
+image by several rules, two regions at a time (Selective Search: Uijlings et al., IJCV 2013,
+section 3), and pairs of large neighbouring regions are joined (MCG: Arbelaez et al., CVPR 2014,
+section 5). What comes of it is ranked by cues that were set by hand, and diversified as MCG's
+regions are: what resembles a better proposal loses in proportion.
+
+All large sums here are of whole numbers small enough to be exact in float32: they are the same
+in whatever order a processor adds them up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, PositiveFloat
+from scipy import ndimage
+from skimage.color import rgb2hsv, rgb2lab
+from skimage.feature import local_binary_pattern
+from skimage.segmentation import felzenszwalb
+
+from pipeline.artifacts.proposals import Proposals
+from pipeline.common import masks
+from pipeline.common.images import read_image
+from pipeline.common.masks import Rle
+from pipeline.common.parameters import Parameters
+
+
+class GroupingParameters(Parameters):
+    """How superpixels are made and merged: the method `grouping`."""
+
+    side: int = Field(ge=32, description="longer side of the image that is grouped, pixels")
+    colour_spaces: tuple[Literal["rgb", "hsv", "lab"], ...] = Field(
+        min_length=1, description="in each of which superpixels are made at every scale"
+    )
+    scales: tuple[PositiveFloat, ...] = Field(
+        min_length=1, description="of superpixels, as felzenszwalb takes it; larger: fewer"
+    )
+    superpixel: int = Field(ge=1, description="area of the smallest superpixel, pixels")
+    smallest: float = Field(ge=0, lt=1, description="area of the smallest proposal, a share")
+    joined: int = Field(
+        ge=1, description="last regions of a merging, of which every two neighbours are joined"
+    )
+
+
+_COLOUR_BINS = 20
+_EDGE_LEVELS = 100
+_TEXTURE_NEIGHBOURS = 8
+_SMOOTHING = 0.8  # of colours before they are cut, pixels
+_COMMON_AREA = 0.15
+_AREA_WEIGHT = 0.2
+_DIVERSITY = 1.0
+_MASKS_AT_A_TIME = 64
+
+Floats = NDArray[np.float32]
+Regions = NDArray[np.bool_]  # sets of superpixels: (regions, superpixels)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What makes two neighbours alike, as weights (Selective Search, Eqs. 2 to 6).
+
+    `border` is of how weak the edge between the two is, which Selective Search has not.
+    """
+
+    colour: float = 0.0
+    texture: float = 0.0
+    area: float = 1.0
+    fill: float = 1.0
+    border: float = 0.0
+
+
+_RULES = (
+    _Rule(colour=1.0, texture=1.0),
+    _Rule(texture=1.0),
+    _Rule(colour=1.0, texture=1.0, border=2.0),
+)
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """The n superpixels of an image and what is counted on them, in pixels.
+
+    label : integer (height, width), 0 to n - 1.
+    area : (n,).
+    box : top, left, bottom, right, (n, 4).
+    colour, texture : histograms, (n, bins).
+    border : length of the border that two share, (n, n).
+    edge : edge strength summed along that border, (n, n).
+    rim : pixels at the edge of the image, (n,).
+    """
+
+    label: NDArray[np.int64]
+    area: Floats
+    box: Floats
+    colour: Floats
+    texture: Floats
+    border: Floats
+    edge: Floats
+    rim: Floats
+
+
+@dataclass(frozen=True)
+class Grouper:
+    """From a photograph's path to its proposals, by grouping."""
+
+    parameters: GroupingParameters
+    count: int
+
+    def __call__(self, photograph: Path) -> Proposals:
+        """Propose masks for a photograph, best first."""
+        return propose(read_image(photograph), self.parameters, self.count)
+
+
+def propose(image: NDArray[np.uint8], parameters: GroupingParameters, count: int) -> Proposals:
+    """Group the pixels of a photograph into masks of what may be objects.
+
+    Parameters
+    ----------
+    image : uint8 (height, width, 3), of any size.
+
+    Returns
+    -------
+    at most `count` masks at the image's size, by descending score, 0 to 1. There is none on an
+    image of one superpixel.
+    """
+    small = _reduced(image, parameters.side)
+    lab = _lab(small)
+    edges, texture = _edges(lab), _texture(lab)
+    labels, regions, scores = [], [], []
+    for space, scale in product(parameters.colour_spaces, parameters.scales):
+        partition = _partition(_SPACES[space](small), scale, parameters, edges, texture)
+        found = _grouped(partition, parameters.joined)
+        found = found[found @ partition.area >= parameters.smallest * edges.size]
+        labels.append(partition.label)
+        regions.append(found)
+        scores.append(_objectness(partition, found))
+    cells, members, area = _common_cells(labels, regions)
+    order, score = _diversified(members, area, np.concatenate(scores), count)
+    return Proposals(_drawn(members[order], cells, image.shape[:2]), score)
+
+
+def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    factor = min(1.0, side / max(height, width))
+    shape = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR))
+
+
+def _lab(image: NDArray[np.uint8]) -> Floats:
+    """CIELAB, lightness 0 to 1 and the other two about 0.5."""
+    lab = rgb2lab(image) / (100, 255, 255) + (0, 0.5, 0.5)
+    return np.asarray(lab, np.float32)
+
+
+_SPACES: dict[str, Callable[[NDArray[np.uint8]], Floats]] = {
+    "rgb": lambda image: np.asarray(image / 255, np.float32),
+    "hsv": lambda image: np.asarray(rgb2hsv(image), np.float32),
+    "lab": _lab,
+}
+
+
+def _edges(lab: Floats) -> NDArray[np.int64]:
+    """Strength of the edge at every pixel, whole numbers up to `_EDGE_LEVELS`."""
+    slopes = [ndimage.gaussian_gradient_magnitude(channel, 1) for channel in np.moveaxis(lab, 2, 0)]
+    strength = np.sqrt(sum(np.square(slope) for slope in slopes))
+    strongest = max(float(np.percentile(strength, 97)), 1e-6)
+    return np.asarray(np.rint(np.minimum(strength / strongest, 1) * _EDGE_LEVELS), np.int64)
+
+
+def _texture(lab: Floats) -> NDArray[np.int64]:
+    """The local binary pattern around every pixel, one of `_TEXTURE_NEIGHBOURS` + 2."""
+    lightness = np.rint(lab[..., 0] * 255).astype(np.uint8)
+    patterns = local_binary_pattern(lightness, _TEXTURE_NEIGHBOURS, 1, "uniform")
+    return np.asarray(patterns, np.int64)
+
+
+def _partition(
+    colours: Floats,
+    scale: float,
+    parameters: GroupingParameters,
+    edges: NDArray[np.int64],
+    texture: NDArray[np.int64],
+) -> _Partition:
+    """Cut an image (height, width, 3), in the range 0 to 1, into superpixels, and measure them."""
+    label = felzenszwalb(
+        colours, scale=scale, sigma=_SMOOTHING, min_size=parameters.superpixel, channel_axis=2
+    ).astype(np.int64)
+    n = int(label.max()) + 1
+    lowest, highest = colours.min(axis=(0, 1)), colours.max(axis=(0, 1))
+    bins = (colours - lowest) / (highest - lowest + 1e-6) * _COLOUR_BINS
+    whole_bins = np.moveaxis(bins.astype(np.int64), 2, 0)
+    rim = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
+    border, edge = _borders(label, edges, n)
+    spans = ndimage.find_objects(label + 1)
+    return _Partition(
+        label=label,
+        area=np.bincount(label.ravel(), minlength=n).astype(np.float32),
+        box=np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], np.float32),
+        colour=np.hstack([_histogram(label, channel, n, _COLOUR_BINS) for channel in whole_bins]),
+        texture=_histogram(label, texture, n, _TEXTURE_NEIGHBOURS + 2),
+        border=border,
+        edge=edge,
+        rim=np.bincount(rim, minlength=n).astype(np.float32),
+    )
+
+
+def _histogram(label: NDArray[np.int64], value: NDArray[np.int64], n: int, bins: int) -> Floats:
+    counts = np.bincount((label * bins + value).ravel(), minlength=n * bins)
+    return counts.reshape(n, bins).astype(np.float32)
+
+
+def _borders(label: NDArray[np.int64], edges: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
+    """Length of the border of every two superpixels, and the edge strength summed along it."""
+    length, strength = np.zeros((2, n, n), np.float32)
+    for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        apart = label[first] != label[second]
+        pairs = label[first][apart], label[second][apart]
+        np.add.at(length, pairs, 1)
+        np.add.at(strength, pairs, np.maximum(edges[first], edges[second])[apart])
+    return length + length.T, strength + strength.T
+
+
+def _grouped(partition: _Partition, joined: int) -> Regions:
+    """All regions but the whole image: superpixels, merged ones, and neighbours joined."""
+    superpixels = np.eye(len(partition.area), dtype=bool)
+    found = [superpixels]
+    for rule in _RULES:
+        merged = _merged(partition, rule)
+        found += [merged, _joined(partition, np.concatenate([superpixels, merged])[-joined:])]
+    regions = np.unique(np.concatenate(found), axis=0)
+    return regions[~regions.all(axis=1)]
+
+
+def _merged(partition: _Partition, rule: _Rule) -> Regions:
+    """Merge the two most similar neighbours until one is left: what comes of it, in order."""
+    n = len(partition.area)
+    members = np.eye(n, dtype=bool)
+    now = _copied(partition)
+    similarity = np.full((n, n), -np.inf)
+    for i in range(n):
+        _compare(now, i, rule, similarity)
+    merged = []
+    for _ in range(n - 1):
+        i, j = divmod(int(similarity.argmax()), n)
+        _absorb(now, i, j)
+        similarity[[i, j]] = similarity[:, [i, j]] = -np.inf
+        _compare(now, i, rule, similarity)
+        members[i] |= members[j]
+        merged.append(members[i].copy())
+    return np.array(merged, bool).reshape(-1, n)
+
+
+def _copied(partition: _Partition) -> _Partition:
+    return _Partition(**{name: values.copy() for name, values in vars(partition).items()})
+
+
+def _absorb(now: _Partition, i: int, j: int) -> None:
+    """Make region j a part of region i."""
+    for counts in (now.area, now.colour, now.texture, now.rim):
+        counts[i] += counts[j]
+    now.box[i, :2] = np.minimum(now.box[i, :2], now.box[j, :2])
+    now.box[i, 2:] = np.maximum(now.box[i, 2:], now.box[j, 2:])
+    for shared in (now.border, now.edge):
+        shared[i] += shared[j]
+        shared[i, i] = 0
+        shared[:, i] = shared[i]
+        shared[j] = shared[:, j] = 0
+
+
+def _compare(now: _Partition, i: int, rule: _Rule, similarity: NDArray[np.float64]) -> None:
+    """Fill in how similar region i and each of its neighbours are."""
+    others = np.flatnonzero(now.border[i])
+    whole = now.label.size
+    together = now.area[i] + now.area[others]
+    top_left = np.minimum(now.box[i, :2], now.box[others, :2])
+    bottom_right = np.maximum(now.box[i, 2:], now.box[others, 2:])
+    around = np.prod(bottom_right - top_left, axis=1)
+    edge = now.edge[i, others] / (now.border[i, others] * _EDGE_LEVELS)
+    alike = (
+        rule.colour * _intersection(now.colour[[i]], now.colour[others])
+        + rule.texture * _intersection(now.texture[[i]], now.texture[others])
+        + rule.area * (1 - together / whole)
+        + rule.fill * (1 - (around - together) / whole)
+        + rule.border * (1 - edge)
+    )
+    similarity[i, others] = similarity[others, i] = alike
+
+
+def _intersection(first: Floats, second: Floats) -> Floats:
+    """Histogram intersection of rows, 0 to 1; a row without counts has nothing in common.
+
+    The histograms of three channels side by side are one.
+    """
+    shares = [rows / np.maximum(rows.sum(axis=1, keepdims=True), 1) for rows in (first, second)]
+    return np.asarray(np.minimum(*shares).sum(axis=1))
+
+
+def _joined(partition: _Partition, regions: Regions) -> Regions:
+    """Every two of some regions that touch and do not overlap, as one."""
+    sets = regions.astype(np.float32)
+    touching = sets @ (partition.border > 0).astype(np.float32) @ sets.T > 0
+    apart = sets @ sets.T == 0
+    first, second = np.nonzero(np.triu(touching & apart))
+    return regions[first] | regions[second]
+
+
+def _objectness(partition: _Partition, regions: Regions) -> Floats:
+    """How much every region looks like an object, 0 to 1, by cues that were set by hand.
+
+    An object differs from its surround in colour, has a stronger edge around it than within,
+    is compact, and is seldom cut off by the image's edge or larger than a third of it.
+    """
+    sets, outside = regions.astype(np.float32), (~regions).astype(np.float32)
+    borders, edges = sets @ partition.border, sets @ partition.edge
+    contour = (borders * outside).sum(axis=1)
+    contour_edge = _mean_edge((edges * outside).sum(axis=1), contour)
+    inner_edge = _mean_edge((edges * sets).sum(axis=1), (borders * sets).sum(axis=1))
+    surround = ((borders > 0) & ~regions).astype(np.float32)
+    contrast = 1 - _intersection(sets @ partition.colour, surround @ partition.colour)
+    rim = sets @ partition.rim
+    area = sets @ partition.area
+    perimeter = contour + rim
+    compactness = np.sqrt(4 * np.pi * area) / perimeter
+    cut_off = rim / perimeter
+    octaves = np.log2(area / partition.label.size / _COMMON_AREA)
+    evidence = (
+        contrast
+        + contour_edge
+        - inner_edge
+        + np.minimum(compactness, 1)
+        - cut_off
+        - _AREA_WEIGHT * np.abs(octaves)
+    )
+    return np.asarray(1 / (1 + np.exp(-evidence)), np.float32)
+
+
+def _mean_edge(strength: Floats, length: Floats) -> Floats:
+    return np.asarray(strength / (np.maximum(length, 1) * _EDGE_LEVELS))
+
+
+def _common_cells(
+    labels: Sequence[NDArray[np.int64]], regions: Sequence[Regions]
+) -> tuple[NDArray[np.int64], Regions, Floats]:
+    """Write the regions of several partitions as sets of the cells that all of these make.
+
+    Returns
+    -------
+    the cell of every pixel, (height, width); the cells of every region; the cells' areas.
+    """
+    stacked = np.stack([label.ravel() for label in labels])
+    first, cells, area = _unique_columns(stacked)
+    members = [of_one[:, label[first]] for of_one, label in zip(regions, stacked, strict=True)]
+    return cells.reshape(labels[0].shape), np.concatenate(members), area.astype(np.float32)
+
+
+def _unique_columns(stacked: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """First place, number and count of every distinct column, as `numpy.unique` gives them."""
+    code = np.zeros(stacked.shape[1], np.int64)
+    for row in stacked:
+        # Numbered anew after each row, so that products stay small.
+        code = np.unique(code * (row.max() + 1) + row, return_inverse=True)[1]
+    return np.unique(code, return_index=True, return_inverse=True, return_counts=True)[1:]
+
+
+def _diversified(
+    members: Regions, area: Floats, score: Floats, count: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """The `count` best regions, each one's score lowered by the most similar one before it.
+
+    Returns
+    -------
+    indices and scores, descending; what is the same region as one before it is left out.
+    """
+    sets = members.astype(np.float32)
+    intersection = (sets * area) @ sets.T
+    size = np.diag(intersection)
+    left = score.astype(np.float64)
+    nearest = np.zeros(len(left))
+    order, scores = [], []
+    for _ in range(min(count, len(left))):
+        best = int(left.argmax())
+        if left[best] <= 0:
+            break
+        order.append(best)
+        scores.append(left[best])
+        jaccard = intersection[best] / (size + size[best] - intersection[best])
+        nearest = np.maximum(nearest, jaccard)
+        left = np.where(left > 0, score * (1 - nearest) ** _DIVERSITY, 0)
+    return np.array(order, np.int64), np.array(scores, np.float32)
+
+
+def _drawn(members: Regions, cells: NDArray[np.int64], size: tuple[int, ...]) -> list[Rle]:
+    """Masks of regions at the `size` (height, width) of the photograph, with smooth outlines."""
+    height, width = size
+    rles: list[Rle] = []
+    for start in range(0, len(members), _MASKS_AT_A_TIME):
+        some = members[start : start + _MASKS_AT_A_TIME]
+        large = [
+            Image.fromarray(mask[cells] * np.uint8(255)).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )
+            for mask in some
+        ]
+        rles += masks.encode(np.stack([np.asarray(mask) >= 128 for mask in large]))
+    return rles

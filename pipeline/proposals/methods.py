@@ -1,0 +1,58 @@
+"""Object proposals of photographs by any method: SharpMask, grouping, or made elsewhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.weights import read_description
+from pipeline.common.errors import InputError
+from pipeline.common.progress import track
+from pipeline.execution.photographs import map_photographs
+from pipeline.proposals.grouping import Grouper
+from pipeline.proposals.imported import read_proposals
+from pipeline.proposals.parameters import ProposalsParameters
+from pipeline.proposals.sharpmask.inference import SharpMaskProposer
+from pipeline.proposals.sharpmask.network import Description
+
+
+def supervision(parameters: ProposalsParameters) -> str:
+    """What the method was trained on, in a few words."""
+    if parameters.method == "sharpmask":
+        return read_description(Path(parameters.source), Description).trained_on
+    if parameters.method == "grouping":
+        return "no masks: regions grouped by hand-set rules"
+    return parameters.supervision
+
+
+def propose(
+    parameters: ProposalsParameters, split: Split, name: str, start: int
+) -> Iterator[tuple[Photograph, Proposals]]:
+    """Propose masks for the photographs of a split, from number `start` on, in their order.
+
+    `name` is the split's: `train` or `val`.
+
+    Raises
+    ------
+    InputError
+        If the source of the method cannot be used, or a photograph cannot be read.
+    """
+    photographs = split.photographs[start:]
+    what = f"proposals, {name}"
+    if parameters.method == "import":
+        imported = read_proposals(Path(parameters.source) / f"{name}.json", split, parameters.count)
+        yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
+        return
+    yield from map_photographs(proposer_of(parameters), split.path, photographs, what)
+
+
+def proposer_of(parameters: ProposalsParameters) -> SharpMaskProposer | Grouper:
+    """What makes proposals for any photograph, or InputError where they are imported."""
+    if parameters.method == "import":
+        raise InputError(
+            "proposals.method = 'import': there are no imported proposals for new photographs; "
+            "allowed with refinement are sharpmask and grouping"
+        )
+    if parameters.method == "grouping":
+        return Grouper(parameters.grouping, parameters.count)
+    return SharpMaskProposer(Path(parameters.source), parameters.sharpmask, parameters.count)

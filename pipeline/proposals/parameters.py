@@ -1,0 +1,62 @@
+"""Settings of the stage `proposals`: which method, and the settings of each."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.common.parameters import Parameters
+from pipeline.proposals.grouping import GroupingParameters
+from pipeline.proposals.sharpmask.inference import PyramidParameters
+
+SHARPMASK_SOURCE = "data/sharpmask/weights.safetensors"
+GROUPING_SOURCE = "pipeline/proposals/grouping.py"
+
+
+class ProposalsParameters(Parameters):
+    """Settings of the stage `proposals`."""
+
+    method: Literal["sharpmask", "grouping", "import"] = Field(
+        description="what makes the proposals"
+    )
+    source: str = Field(
+        min_length=1,
+        description="what they come from: the weights of a SharpMask; for grouping its module; "
+        "for import a folder with train.json and val.json (COCO format)",
+    )
+    supervision: str = Field(
+        description="for import: what the masks' maker was trained on, in words; otherwise empty"
+    )
+    count: int = Field(ge=1, description="most proposals of an image")
+    sharpmask: PyramidParameters = Field(description="of the method sharpmask alone")
+    grouping: GroupingParameters = Field(description="of the method grouping alone")
+
+    @model_validator(mode="after")
+    def _own_source(self) -> Self:
+        if self.source.endswith(".safetensors"):
+            owner = "sharpmask"
+        else:
+            owner = "grouping" if self.source == GROUPING_SOURCE else "import"
+        if owner != self.method:
+            right = {
+                "sharpmask": f"{SHARPMASK_SOURCE}, or other weights in .safetensors",
+                "grouping": GROUPING_SOURCE,
+                "import": "a folder with train.json and val.json",
+            }
+            raise ValueError(
+                f"the method {self.method} has the source {right[self.method]}; "
+                f"{self.source} is for {owner}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stated_supervision(self) -> Self:
+        if self.method == "import" and not self.supervision.strip():
+            raise ValueError(
+                "supervision is missing: say in words what the maker of the imported masks was "
+                "trained on; every table repeats it"
+            )
+        if self.method != "import" and self.supervision:
+            raise ValueError(
+                f"supervision is stated for import alone; the method {self.method} knows its own"
+            )
+        return self

@@ -1,0 +1,255 @@
+"""Object proposals of a photograph by a trained SharpMask."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.common import masks, runtime
+from pipeline.common.images import read_image
+from pipeline.common.masks import Rle
+from pipeline.common.parameters import Parameters
+from pipeline.proposals.sharpmask.network import (
+    OUTSIDE,
+    PATCH,
+    STRIDE,
+    WINDOW,
+    Description,
+    SharpMask,
+    window_parts,
+)
+
+_WINDOWS_AT_A_TIME = 64
+
+
+class PyramidParameters(Parameters):
+    """How a trained SharpMask is run over a photograph: the method `sharpmask`."""
+
+    smallest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
+    largest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
+    octave_step: float = Field(gt=0, description="between two scales, in octaves")
+    mask_threshold: float = Field(gt=0, lt=1, description="probability from which a pixel is in")
+    nms: float = Field(
+        gt=0,
+        le=1,
+        description="mask IoU above which the lower-scored of two makes room for others; 1: none",
+    )
+    flip: bool = Field(
+        description="see every window mirrored too, and take the means of scores and masks"
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.smallest_scale > self.largest_scale:
+            raise ValueError("smallest_scale is above largest_scale")
+        return self
+
+    def scales(self) -> list[float]:
+        """The scales of the pyramid, ascending."""
+        steps = math.floor((self.largest_scale - self.smallest_scale) / self.octave_step + 1e-6)
+        return [2 ** (self.smallest_scale + step * self.octave_step) for step in range(steps + 1)]
+
+
+@dataclass(frozen=True)
+class SharpMaskProposer:
+    """From a photograph's path to its proposals; each process loads the weights once."""
+
+    weights: Path
+    parameters: PyramidParameters
+    count: int
+
+    def __call__(self, photograph: Path) -> Proposals:
+        """Propose masks for a photograph, best first."""
+        network = _load(self.weights)
+        return propose_windows(network, read_image(photograph), self.parameters, self.count)
+
+
+@cache
+def _load(weights: Path) -> SharpMask:
+    network = SharpMask(read_description(weights, Description), "none")
+    load_weights(weights, network)
+    network.to(runtime.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
+
+
+def propose_windows(
+    network: SharpMask, image: NDArray[np.uint8], parameters: PyramidParameters, count: int
+) -> Proposals:
+    """The best windows of all scales (SharpMask, section 5), near ones suppressed if asked for.
+
+    Parameters
+    ----------
+    image : uint8 (height, width, 3), of any size.
+
+    Returns
+    -------
+    at most `count` non-empty masks at the image's size, by descending score.
+    """
+    levels = [_scan(network, image, scale, parameters.flip) for scale in parameters.scales()]
+    scores = np.concatenate([level.scores.ravel() for level in levels])
+    # Stable, so that equal scores keep the order of scales and places.
+    ranked = np.argsort(-scores, kind="stable")
+    rles: list[Rle] = []
+    chosen, seen = ranked[:0], 0
+    # What is empty or suppressed makes room for windows further down.
+    while len(rles) < count and seen < len(ranked):
+        some = ranked[seen : seen + max(count - len(rles), _WINDOWS_AT_A_TIME)]
+        drawn = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
+        kept = np.flatnonzero(masks.area(drawn))
+        if parameters.nms < 1:
+            kept = kept[masks.unsuppressed([drawn[i] for i in kept], parameters.nms, rles)]
+        rles += [drawn[i] for i in kept]
+        chosen = np.append(chosen, some[kept])
+        seen += len(some)
+    return Proposals(rles[:count], scores[chosen[:count]])
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the network makes of an image at one scale, or of its mirror image.
+
+    code : of every window, (1, code, y, x).
+    laterals : lateral maps, strides 16 to 2.
+    """
+
+    code: Tensor
+    laterals: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """An image at one scale, as the network sees it.
+
+    scale : pixels of the patch a pixel of the image, along y and x.
+    scores : float32, objectness of every window of the grid, 0 to 1.
+    views : of the image; where mirror images count too, of its mirror image behind it.
+    """
+
+    scale: tuple[float, float]
+    scores: NDArray[np.float32]
+    views: list[_View]
+
+
+@torch.inference_mode()
+def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool) -> _Level:
+    """Code and score all windows, whose centres cover the image from edge to edge."""
+    height, width = image.shape[:2]
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
+    padded = np.full((_padded(h), _padded(w), 3), OUTSIDE, np.uint8)
+    padded[PATCH // 2 : PATCH // 2 + h, PATCH // 2 : PATCH // 2 + w] = pixels
+    device = runtime.device()
+    batch = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None] / 255
+    scores, views = [], []
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        for mirrored in (False, True) if flip else (False,):
+            features, code = network.deepmask(batch.flip(3) if mirrored else batch)
+            logits = network.deepmask.scores(code)[0].float()
+            scores.append(logits.flip(1) if mirrored else logits)
+            views.append(_View(code, network.refinement.lateral(features)))
+    probabilities = torch.sigmoid(torch.stack(scores).mean(0)).cpu().numpy()
+    return _Level((h / height, w / width), probabilities, views)
+
+
+def _padded(length: int) -> int:
+    """Pixels that hold windows centred at 0, 16, and so on up to `length` or just behind it."""
+    return PATCH + STRIDE * math.ceil(length / STRIDE)
+
+
+def _draw_windows(
+    network: SharpMask,
+    levels: Sequence[_Level],
+    windows: NDArray[np.int64],
+    size: tuple[int, ...],
+    threshold: float,
+) -> list[Rle]:
+    """Masks of some windows, numbered through all levels, in their order."""
+    rles: dict[int, Rle] = {}
+    first = 0
+    for level in levels:
+        of_level = windows[(windows >= first) & (windows < first + level.scores.size)]
+        drawn = _draw(network, level, of_level - first, size, threshold)
+        rles |= zip(of_level.tolist(), drawn, strict=True)
+        first += level.scores.size
+    return [rles[window] for window in windows.tolist()]
+
+
+def _draw(
+    network: SharpMask,
+    level: _Level,
+    windows: NDArray[np.int64],
+    size: tuple[int, ...],
+    threshold: float,
+) -> list[Rle]:
+    """Masks of some windows of a level, at the `size` (height, width) of the photograph."""
+    places = np.stack(np.unravel_index(windows, level.scores.shape), axis=1)
+    rles: list[Rle] = []
+    for start in range(0, len(places), _WINDOWS_AT_A_TIME):
+        some = places[start : start + _WINDOWS_AT_A_TIME]
+        logits = _refine(network, level, some)
+        rles += _place(logits, some, level.scale, size, math.log(threshold / (1 - threshold)))
+    return rles
+
+
+@torch.inference_mode()
+def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Masks of windows at `places` (y, x) of the grid: logits of shape (n, 160, 160)."""
+    ys, xs = torch.from_numpy(places).to(level.views[0].code.device).T
+    masks_of_views = []
+    for view, mirrored in zip(level.views, (False, True), strict=False):
+        # The grid is as far from both edges: a window's mirror image is a window of it.
+        columns = level.scores.shape[1] - 1 - xs if mirrored else xs
+        with torch.autocast(ys.device.type, torch.bfloat16, enabled=ys.device.type == "cuda"):
+            code = view.code[0, :, ys, columns].T
+            logits = network.refinement(code, window_parts(view.laterals, ys, columns))[:, 0]
+        masks_of_views.append(logits.flip(2) if mirrored else logits)
+    sharp: NDArray[np.float32] = torch.stack(masks_of_views).float().mean(0).cpu().numpy()
+    return sharp
+
+
+def _place(
+    logits: NDArray[np.float32],
+    places: NDArray[np.int64],
+    scale: tuple[float, float],
+    size: tuple[int, ...],
+    threshold: float,
+) -> list[Rle]:
+    """Windows' logits, resized bilinearly to where they lie on the photograph, and thresholded."""
+    height, width = size
+    # Columns first, as run-length codes go: they are encoded without another copy.
+    drawn = np.zeros((len(logits), width, height), bool)
+    for of_window, mask, (grid_y, grid_x) in zip(logits, drawn, places, strict=True):
+        top, bottom, box_top, box_bottom = _span(int(grid_y), scale[0], height)
+        left, right, box_left, box_right = _span(int(grid_x), scale[1], width)
+        resized = Image.fromarray(of_window).resize(
+            (right - left, bottom - top),
+            Image.Resampling.BILINEAR,
+            (box_left, box_top, box_right, box_bottom),
+        )
+        mask[left:right, top:bottom] = (np.asarray(resized) >= threshold).T
+    return masks.encode(drawn.transpose(0, 2, 1))
+
+
+def _span(grid: int, scale: float, length: int) -> tuple[int, int, float, float]:
+    """Along one axis: the photograph's pixels that lie in a window, and their place in it.
+
+    Returns
+    -------
+    first and last + 1 pixel of the photograph; their edges in pixels of the window.
+    """
+    start = grid * STRIDE - WINDOW / 2
+    first = max(0, math.ceil(start / scale))
+    last = min(length, math.floor((start + WINDOW) / scale))
+    # Pillow refuses a box that rounding errors push over the edge.
+    return first, last, max(0.0, first * scale - start), min(WINDOW, last * scale - start)

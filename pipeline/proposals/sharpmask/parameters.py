@@ -1,0 +1,47 @@
+"""Settings of the stage `sharpmask`."""
+
+from pydantic import Field
+
+from pipeline.common.parameters import Parameters
+from pipeline.training.schedule import Schedule
+
+
+class SharpMaskParameters(Parameters):
+    """Settings of the stage `sharpmask`."""
+
+    path: str = Field(min_length=1, description="folder with instances.json and images/ (COCO)")
+    smallest_object: float = Field(gt=0, description="longer side of the smallest one used, pixels")
+    backbone: str = Field(description="a timm model with features at strides 2, 4, 8 and 16")
+    weights: str = Field(description="of the backbone: package, hub, none, or a file")
+    features: int = Field(ge=1, description="channels that the code of a window is made from")
+    code: int = Field(ge=1, description="channels of the code of a window")
+    score: int = Field(ge=1, description="channels of the score head's hidden layer")
+    lateral: int = Field(ge=1, description="channels of the lateral paths' hidden layers")
+    refinement: int = Field(
+        ge=8, multiple_of=8, description="channels of the top-down path at its start; halves thrice"
+    )
+    dropout: float = Field(ge=0, lt=1, description="in the score head")
+    mask_weight: float = Field(gt=0, description="of the mask loss beside the score loss")
+    shift: float = Field(ge=0, description="furthest that an object is off centre, patch pixels")
+    octaves: float = Field(ge=0, description="furthest that an object is off scale, octaves")
+    stretch: float = Field(
+        ge=0, le=2, description="most that a window is wider or narrower than high, octaves"
+    )
+    transplants: float = Field(
+        ge=0, le=1, description="share of objects that are shown on another image's background"
+    )
+    negative_distance: float = Field(
+        gt=0, description="least distance of a negative's centre from every object's, patch pixels"
+    )
+    negative_octaves: float = Field(
+        gt=0, description="least difference of scale, octaves, that makes up for any distance"
+    )
+    smallest_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
+    largest_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
+    colour_jitter: float = Field(
+        ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
+    )
+    samples_per_epoch: int = Field(ge=1, description="patches that count as an epoch")
+    deepmask: Schedule = Field(description="phase 1: trunk, coarse masks and scores")
+    sharpening: Schedule = Field(description="phase 2: the refinement, all else frozen")
+    seed: int = Field(ge=0, description="of weights, windows and jitter")

@@ -1,0 +1,128 @@
+"""A folder in the form of COCO, as a source of masks of any objects.
+
+The folder holds `instances.json` and `images/`. Categories serve to draw objects evenly; their
+names are never used.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.common import masks
+from pipeline.common.errors import InputError
+from pipeline.common.images import read_image
+from pipeline.common.masks import Rle
+from pipeline.common.segmentation import segmentation_rle
+
+ANNOTATIONS = "instances.json"
+IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object: its category, its mask as compressed run-length bytes, its tight box.
+
+    box : x, y, width, height in pixels of its image.
+    """
+
+    category: int
+    counts: bytes
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image, its objects, and the boxes of the crowds on it."""
+
+    path: Path
+    height: int
+    width: int
+    objects: tuple[SourceObject, ...]
+    crowds: tuple[tuple[float, float, float, float], ...]
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Decode, RGB, shape (height, width, 3).
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is not of the size that the annotations say.
+        """
+        pixels = read_image(self.path)
+        if pixels.shape[:2] != (self.height, self.width):
+            found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise InputError(
+                f"{self.path}: {found} pixels, but {ANNOTATIONS} says {self.width} x {self.height}"
+            )
+        return pixels
+
+    def mask(self, thing: SourceObject) -> NDArray[np.bool_]:
+        """Decode an object's mask, shape (height, width)."""
+        rle: Rle = {"size": [self.height, self.width], "counts": thing.counts}
+        mask: NDArray[np.bool_] = masks.decode([rle], self.height, self.width)[0]
+        return mask
+
+
+def read_source(folder: Path) -> list[SourceImage]:
+    """Read the annotations of a source; its images are only looked for.
+
+    Annotations without a pixel are left out, and crowds are kept as boxes alone.
+
+    Raises
+    ------
+    InputError
+        If the folder, its annotations or an image is missing, or they are not COCO's.
+    """
+    document = _read_document(folder)
+    by_image: dict[Any, list[Any]] = defaultdict(list)
+    try:
+        for annotation in document["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
+        images = [
+            _image(folder, entry, by_image.pop(entry["id"], [])) for entry in document["images"]
+        ]
+    except KeyError as missing:
+        raise InputError(f"{folder / ANNOTATIONS}: not COCO annotations: no {missing}") from None
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{folder / ANNOTATIONS}: not COCO annotations: {error}") from None
+    if by_image:
+        raise InputError(f"{folder / ANNOTATIONS}: annotations of no image: {next(iter(by_image))}")
+    return images
+
+
+def _read_document(folder: Path) -> Any:
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; a proposal source holds {ANNOTATIONS} and {IMAGES}/"
+        )
+    try:
+        return json.loads((folder / ANNOTATIONS).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{folder / ANNOTATIONS}: missing") from None
+    except ValueError as error:
+        raise InputError(f"{folder / ANNOTATIONS}: not JSON ({error})") from None
+
+
+def _image(folder: Path, entry: Mapping[str, Any], annotations: list[Any]) -> SourceImage:
+    path = folder / IMAGES / entry["file_name"]
+    if not path.is_file():
+        raise InputError(f"{path}: missing, though {ANNOTATIONS} lists it")
+    height, width = int(entry["height"]), int(entry["width"])
+    objects, crowds = [], []
+    for annotation in annotations:
+        where = f"{folder / ANNOTATIONS}: annotation {annotation['id']}"
+        rle = segmentation_rle(annotation["segmentation"], height, width, where)
+        if not masks.area([rle])[0]:
+            continue
+        x, y, w, h = (float(value) for value in masks.boxes([rle])[0])
+        if annotation.get("iscrowd"):
+            crowds.append((x, y, w, h))
+        else:
+            objects.append(SourceObject(annotation["category_id"], rle["counts"], (x, y, w, h)))
+    return SourceImage(path, height, width, tuple(objects), tuple(crowds))

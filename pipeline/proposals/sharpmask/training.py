@@ -1,0 +1,92 @@
+"""Training SharpMask on masks of any objects: its losses and its two phases."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.common import runtime
+from pipeline.proposals.sharpmask.network import (
+    WINDOW,
+    DeepMask,
+    Description,
+    Refinement,
+    SharpMask,
+)
+from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
+from pipeline.proposals.sharpmask.source import SourceImage
+from pipeline.proposals.sharpmask.windows import COARSE_TARGET_SIDE, Patch, PatchSamples
+from pipeline.training.fit import Mean, Training
+
+
+def soft_margin(logits: Tensor, signs: Tensor) -> Tensor:
+    """log(1 + exp(-sign * logit)) of every element."""
+    return F.softplus(-signs * logits)
+
+
+def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mapping[str, Mean]:
+    """Phase 1: scores of all patches, coarse masks of those with an object (DeepMask, Eq. 1)."""
+    _, code = network(batch["image"] / 255)
+    score = soft_margin(network.scores(code).flatten(), batch["label"])
+    coarse = F.interpolate(
+        network.masks(code.flatten(1)), batch["mask"].shape[-2:], mode="bilinear"
+    )
+    of_patches = soft_margin(coarse, batch["mask"]).mean(dim=(1, 2, 3))
+    has_object = (batch["label"] > 0).float()
+    return {
+        "mask": Mean(mask_weight * (of_patches * has_object).sum(), has_object.sum()),
+        "score": Mean(score.sum(), len(score)),
+    }
+
+
+def sharpening_loss(refinement: Refinement, deepmask: DeepMask, batch: Patch) -> Mapping[str, Mean]:
+    """Phase 2: sharp masks, from a DeepMask that no longer learns (SharpMask, section 2.2)."""
+    with torch.no_grad():
+        features, code = deepmask(batch["image"] / 255)
+    masks = refinement(code.flatten(1), refinement.lateral(features))
+    of_pixels = soft_margin(masks, batch["mask"])
+    return {"mask": Mean(of_pixels.sum(), of_pixels.numel())}
+
+
+def sharpmask_trainings(
+    source: Sequence[SourceImage], parameters: SharpMaskParameters
+) -> tuple[SharpMask, tuple[Training[Any], Training[Any]]]:
+    """Give a network and the trainings of its two phases, which follow each other.
+
+    Raises
+    ------
+    InputError
+        If the source has nothing to learn from.
+    """
+    runtime.seed_everything(parameters.seed)
+    coarse = PatchSamples(source, parameters, COARSE_TARGET_SIDE, background=True)
+    sharp = PatchSamples(source, parameters, WINDOW, background=False)
+    description = Description(
+        trained_on=f"{coarse.objects} instance masks on {len(source)} images of {parameters.path}",
+        **parameters.model_dump(include=set(Description.model_fields)),
+    )
+    network = SharpMask(description, parameters.weights, parameters.dropout)
+    network.to(runtime.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    deepmask, refinement = network.deepmask, network.refinement
+    phases = (
+        Training(
+            "DeepMask",
+            deepmask,
+            partial(deepmask_loss, deepmask, parameters.mask_weight),
+            coarse,
+            parameters.deepmask,
+            parameters.seed,
+        ),
+        Training(
+            "SharpMask",
+            refinement,
+            partial(sharpening_loss, refinement, deepmask),
+            sharp,
+            parameters.sharpening,
+            parameters.seed,
+        ),
+    )
+    return network, phases

@@ -1,0 +1,135 @@
+"""Replacing every peak by a proposal, drawn in proportion to its objectness (WISE, Eq. 1)."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from pipeline.artifacts.draws import Draws
+from pipeline.artifacts.peaks import PeakStore, Points
+from pipeline.artifacts.proposals import Proposals, ProposalStore
+from pipeline.artifacts.ragged import opened
+from pipeline.common import masks
+from pipeline.common.parameters import Parameters
+
+
+class SamplerParameters(Parameters):
+    """How sharply the draw follows objectness, and its seed."""
+
+    temperature: float = Field(
+        description="1: Eq. 1; towards 0: the most object-like; large: uniform",
+        json_schema_extra={"exclusiveMinimum": 0},  # refused below in better words
+    )
+    agreement: float = Field(
+        ge=0,
+        description="power of a candidate's expected overlap with the draw, as second factor; "
+        "0: Eq. 1",
+    )
+    visits: PositiveInt = Field(description="draws a peak: one for every epoch of training")
+    seed: NonNegativeInt = Field(description="of the draws")
+
+    @field_validator("temperature")
+    @classmethod
+    def _positive(cls, temperature: float) -> float:
+        if temperature <= 0:
+            raise ValueError(
+                "must be above 0; for the most object-like proposal (argmax) give 1e-6"
+            )
+        return temperature
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws for the images of a peak store from those of a proposal store."""
+
+    peaks: Path
+    proposals: Path
+    parameters: SamplerParameters
+
+    def __call__(self, image_id: str) -> Draws:
+        """Make the draws of one image, for every visit that training will pay it."""
+        # An image's own generator: others, and their number and order, do not change its draws.
+        rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
+        peaks = opened(PeakStore, self.peaks).points(image_id)
+        proposals = opened(ProposalStore, self.proposals).proposals(image_id)
+        return draw(peaks, proposals, self.parameters, rng)
+
+
+def draw(
+    peaks: Points, proposals: Proposals, parameters: SamplerParameters, rng: np.random.Generator
+) -> Draws:
+    """Draw a proposal for every peak and visit; peaks in no proposal are left out.
+
+    The first visits' draws do not depend on how many visits follow.
+    """
+    inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
+    hit = np.flatnonzero(inside.any(0))
+    candidate = [np.flatnonzero(inside[:, peak]).astype(np.int32) for peak in hit]
+    probability = [_chances(proposals, numbers, parameters) for numbers in candidate]
+    uniform = rng.random((parameters.visits, len(peaks.label)))[:, hit]
+    drawn = [
+        numbers[pick(chances, uniform[:, peak])]
+        for peak, (numbers, chances) in enumerate(zip(candidate, probability, strict=True))
+    ]
+    return Draws(
+        label=peaks.label[hit],
+        candidate=candidate,
+        probability=[chances.astype(np.float32) for chances in probability],
+        draw=np.array(drawn, np.int32).reshape(len(hit), parameters.visits),
+    )
+
+
+def _chances(
+    proposals: Proposals, candidates: NDArray[np.int32], parameters: SamplerParameters
+) -> NDArray[np.float64]:
+    chances = probabilities(proposals.score[candidates], parameters.temperature)
+    if parameters.agreement == 0:
+        return chances
+    of_candidates = [proposals.masks[number] for number in candidates]
+    return agreed(chances, masks.jaccard(of_candidates, of_candidates), parameters.agreement)
+
+
+def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Give the probability of each candidate, proportional to objectness ** (1 / temperature).
+
+    Temperature 1 is Eq. 1. Where no candidate has any objectness all are as likely.
+    """
+    with np.errstate(divide="ignore"):
+        logits = np.log(objectness.astype(np.float64)) / temperature
+    if not np.isfinite(logits.max()):
+        return np.full(len(objectness), 1 / len(objectness))
+    # Relative to the highest, no power overflows however low the temperature.
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+def agreed(
+    chances: NDArray[np.float64], similarity: NDArray[np.float64], power: float
+) -> NDArray[np.float64]:
+    """Favour candidates that overlap what else is likely: those of least expected error.
+
+    Not published. The more masks enclose the same thing, the likelier it is one; an outlier of
+    high objectness has few that are like it.
+
+    Parameters
+    ----------
+    chances : (n,), of sum 1.
+    similarity : (n, n), Jaccard similarities of the candidates.
+    power : of a candidate's expected similarity with one drawn by `chances`.
+
+    Returns
+    -------
+    (n,), of sum 1.
+    """
+    expected = similarity @ chances
+    weights = chances * (expected / expected.max()) ** power
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+def pick(chances: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Turn numbers from [0, 1) into positions drawn with the given probabilities."""
+    edges = np.cumsum(chances)
+    return np.asarray(np.searchsorted(edges, uniform * edges[-1], side="right"), np.intp)

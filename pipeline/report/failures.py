@@ -1,0 +1,100 @@
+"""Where instances are lost: what first went wrong on the way to a true instance's mask."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.artifacts.draws import Draws
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.peaks import Points
+from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.truth import TrueImage
+from pipeline.common import masks
+from pipeline.evaluation.measures import best_overlaps
+from pipeline.evaluation.protocols import Pair, Rules, admit
+
+# A mask is right from this Jaccard similarity with the true one; below the lower one it does
+# not show the object at all.
+RIGHT, NEAR = 0.5, 0.1
+
+OF_PSEUDO_MASKS = ("right", "poor mask", "no proposal", "wrong class", "no peak")
+OF_PREDICTIONS = ("right", "poor mask", "wrong class", "not found")
+
+Fate = tuple[int, str]
+"""The label of a true instance, and how it ended."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """How many true instances of every class ended in each of the `fates`."""
+
+    fates: Sequence[str]
+    by_class: dict[str, Counter[str]]
+
+    @classmethod
+    def count(cls, fates: Sequence[str], ended: Iterable[Fate], classes: Sequence[str]) -> "Losses":
+        """Count the fates of instances class by class."""
+        by_class: dict[str, Counter[str]] = {name: Counter() for name in classes}
+        for label, fate in ended:
+            by_class[classes[label]][fate] += 1
+        return cls(fates, by_class)
+
+    @property
+    def whole(self) -> Counter[str]:
+        """All classes together."""
+        return sum(self.by_class.values(), Counter[str]())
+
+
+def pair(image: TrueImage, found: Instances) -> Pair:
+    """All true and all found instances of an image, void pixels left as they are."""
+    everything = Rules(len(found.masks), 0.0, remove_void=False, skip_images_without_objects=False)
+    return admit(everything, image, found)
+
+
+def of_pseudo_masks(
+    image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws
+) -> list[Fate]:
+    """Say of every true instance of a training image how it ended at the first visit.
+
+    What is not right was lost, in the order of the stages, because no peak lies on it; because
+    only peaks of other classes do (`wrong class`); because no proposal at its peaks reaches
+    `RIGHT` (`no proposal`); or because one does, but another was drawn (`poor mask`).
+    """
+    of_image = pair(image, draws.instances(proposals, visit=0))
+    true, drawn = of_image.true, best_overlaps(of_image)
+    points = np.stack([peaks.y, peaks.x], 1)
+    on_it = masks.contains(true.masks, points)
+    own = on_it & (true.label[:, None] == peaks.label)
+    at_peaks = masks.contains(proposals.masks, points)
+    overlaps = masks.jaccard(true.masks, proposals.masks)
+
+    def fate(k: int) -> str:
+        if drawn[k] >= RIGHT:
+            return "right"
+        if not on_it[k].any():
+            return "no peak"
+        if not own[k].any():
+            return "wrong class"
+        candidates = at_peaks[:, own[k]].any(axis=1)
+        there = overlaps[k, candidates].max(initial=0.0) >= RIGHT
+        return "poor mask" if there else "no proposal"
+
+    return [(int(label), fate(k)) for k, label in enumerate(true.label)]
+
+
+def of_predictions(image: TrueImage, found: Instances) -> list[Fate]:
+    """Say of every true instance of an image how it ended among the predictions."""
+    of_image = pair(image, found)
+    own = best_overlaps(of_image)
+    of_any = masks.jaccard(of_image.true.masks, found.masks).max(axis=1, initial=0.0)
+
+    def fate(k: int) -> str:
+        if own[k] >= RIGHT:
+            return "right"
+        if of_any[k] >= RIGHT:
+            return "wrong class"
+        return "poor mask" if of_any[k] >= NEAR else "not found"
+
+    return [(int(label), fate(k)) for k, label in enumerate(of_image.true.label)]

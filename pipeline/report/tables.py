@@ -1,0 +1,101 @@
+"""Evaluation's numbers as tables."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.errors import InputError
+from pipeline.evaluation.tables import cell, of_boxes_and_counts, of_masks
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells by their names; the same `columns` stand under every one of the `groups`."""
+
+    title: str
+    corner: str
+    groups: Sequence[str]
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[str]]
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Read evaluation's metrics.json.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or no such file.
+    """
+    try:
+        metrics = json.loads(path.read_text())
+        if {"wise", "proposals", "peaks"} <= set(metrics):
+            return dict(metrics)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; the stage that writes it has not run") from None
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{path}: not what evaluation writes; run it again")
+
+
+def methods(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of evaluation's entries that protocols judge, apart from proposals and peaks."""
+    return {name: entry for name, entry in metrics.items() if "wise" in entry}
+
+
+def is_judged(metrics: Mapping[str, Any]) -> bool:
+    """Whether any method was held against any true mask."""
+    return any(entry["wise"]["instances"] for entry in methods(metrics).values())
+
+
+def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
+    """Of masks, then of boxes and counts: a row a method, the protocols side by side."""
+    judged = methods(metrics)
+    protocols = list(judged["wise"])
+    summary = judged["wise"]["wise"]
+    columns = {"Masks": of_masks(summary), "Boxes and counts": of_boxes_and_counts(summary)}
+    return [
+        Table(
+            title,
+            "method",
+            protocols,
+            names,
+            {
+                method: [cell(name, entry[p][name]) for p in protocols for name in names]
+                for method, entry in judged.items()
+            },
+        )
+        for title, names in columns.items()
+    ]
+
+
+def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
+    """Each number class by class: a column a method, the protocols side by side."""
+    judged = methods(metrics)
+    classes = judged["wise"]["wise"]["per_class"]
+    return [
+        Table(
+            f"{number} of every class",
+            "class",
+            list(judged["wise"]),
+            list(judged),
+            {
+                name: [
+                    cell(number, entry[protocol]["per_class"][name][number])
+                    for protocol in judged["wise"]
+                    for entry in judged.values()
+                ]
+                for name in classes
+            },
+        )
+        for number in next(iter(classes.values()))
+    ]
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of named values, all of the same names, the first of which names the row."""
+    corner, *columns = rows[0]
+    cells = {row[corner]: [cell(column, row[column]) for column in columns] for row in rows}
+    return Table(f"Quality of the {corner} a split", corner, [], columns, cells)

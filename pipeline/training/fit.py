@@ -1,0 +1,251 @@
+"""One training loop for every network here: epochs of visits, one loss, one schedule.
+
+A run is a function of its seed: what an item looks like depends on (seed, epoch, item) alone,
+not on the number of worker processes, and what is drawn in a step on (seed, step), so that a run
+that was killed goes on from the step it kept, to the same weights.
+
+Under torchrun each process works its share of every batch, and gradients are those of the mean
+over all of it. That is exact, up to rounding, for every term that gives its own count (`Mean`) and
+for batch norm; dropout alone draws otherwise, and images of several sizes are padded to the
+largest of the share.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.common import runtime
+from pipeline.common.errors import InputError
+from pipeline.common.progress import track
+from pipeline.training.batches import Samples, load_batches, make_loader
+from pipeline.training.distributed import Processes, join, share_batch_statistics
+from pipeline.training.schedule import Schedule, make_optimizer, rate_factor
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A term of the loss: the mean of what `total`, a scalar, sums over `count` things.
+
+    Both are of one process's share of a batch; several processes sum each before they divide.
+    """
+
+    total: Tensor
+    count: Tensor | int
+
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+Loss = Callable[[Any], Mapping[str, Mean]]
+"""From a batch to named terms, the sum of whose means is minimised."""
+
+
+LogEpoch = Callable[[Mapping[str, float]], None]
+"""Takes the mean of every term of the loss, and of their sum `loss`, after each epoch."""
+
+
+@dataclass(frozen=True)
+class Training(Generic[Network]):
+    """A training: which network, on what, by which loss and schedule.
+
+    name : names it in progress lines and errors.
+    network : on the device that it is trained on.
+    seed : of the order of the samples, and of what is drawn in a step.
+    """
+
+    name: str
+    network: Network
+    loss: Loss
+    samples: Samples
+    schedule: Schedule
+    seed: int
+
+
+def fit(
+    training: Training[Any], checkpoint: Path, curves: AbstractContextManager[LogEpoch]
+) -> dict[str, float]:
+    """Train a network in place, on the device it is on.
+
+    Parameters
+    ----------
+    checkpoint : file that an interrupted training goes on from. Of several processes that
+        torchrun started the first one writes it.
+    curves : gives, for the time of the training, the function that every epoch's means go to.
+
+    Returns
+    -------
+    The means of the last epoch, by term of the loss, and of their sum `loss`.
+
+    Raises
+    ------
+    InputError
+        If a loss is no longer finite, a checkpoint cannot be written, an item cannot be read, or
+        a process that reads them was killed.
+    """
+    network, schedule, seed = training.network, training.schedule, training.seed
+    processes = join()
+    share_batch_statistics(network, processes)
+    steps = math.ceil(len(training.samples) / schedule.batch)
+    optimiser = make_optimizer(network, schedule)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_factor(schedule, steps))
+    run = _Run(network, optimiser, rates, processes, steps)
+    run.resume(checkpoint)
+    batches = load_batches(make_loader(training.samples, schedule, seed, run.step, processes))
+    step = partial(_step, run, training.loss, schedule.clip, seed)
+    with curves as log:
+        for means in run.history:
+            log(means)
+        for epoch in range(len(run.history), schedule.epochs):
+            network.train()
+            left = steps * (epoch + 1) - run.step
+            title = f"{training.name}, epoch {epoch + 1}/{schedule.epochs}"
+            for batch in _shown(islice(batches, left), left, title):
+                run.note(step(batch), training.name)
+                run.save_now_and_then(checkpoint)
+            log(run.history[-1])
+    run.save(checkpoint)
+    network.eval()
+    return run.history[-1]
+
+
+@dataclass
+class _Run:
+    """All that a resumed run needs: after `step` steps, with the means of finished epochs."""
+
+    network: torch.nn.Module
+    optimiser: torch.optim.Optimizer
+    rates: torch.optim.lr_scheduler.LRScheduler
+    processes: Processes
+    steps_an_epoch: int
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    def note(self, terms: Mapping[str, Tensor], what: str) -> None:
+        """Note a step's terms, and the means of the epoch that it ends.
+
+        Raises
+        ------
+        InputError
+            If the loss is no longer finite.
+        """
+        self.step += 1
+        self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
+        ended = self.step % self.steps_an_epoch == 0
+        # Asking a GPU for the value waits for it, so not at every step.
+        seen = ended or self.step % 50 == 0 or self.sums["loss"].device.type == "cpu"
+        if seen and not self._is_finite():
+            reason = f"the loss of {what} is no longer finite at step {self.step}"
+            self.processes.end(f"{reason}; lower the learning rate", self.sums["loss"])
+        if ended:
+            means = {name: float(value) / self.steps_an_epoch for name, value in self.sums.items()}
+            self.history.append(means)
+            self.sums = {}
+
+    def save_now_and_then(self, path: Path) -> None:
+        """Save, unless it was done a moment ago or there is nothing to go on from."""
+        due = time.monotonic() - self.saved >= runtime.seconds_between_checkpoints()
+        if due and self._is_finite():
+            self.save(path)
+            self.saved = time.monotonic()
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if not runtime.is_main_process():
+            return
+        content = io.BytesIO()
+        torch.save(self._state(), content)
+        unfinished = path.with_suffix(".unfinished")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(content.getbuffer())
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise InputError(
+                f"{path}: this checkpoint was not saved ({error.strerror}); make room there and "
+                "run again: the training goes on from the checkpoint before it"
+            ) from None
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, if there is one."""
+        if not path.exists():
+            return
+        device = next(self.network.parameters()).device
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rates.load_state_dict(state["rates"])
+        self.step, self.history = state["step"], state["history"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+
+    def _is_finite(self) -> bool:
+        return not self.sums or bool(torch.isfinite(self.sums["loss"]))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rates": self.rates.state_dict(),
+            "step": self.step,
+            "sums": self.sums,
+            "history": self.history,
+        }
+
+
+def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str, Tensor]:
+    """Learn from this process's share of a batch, and give the terms of the whole batch."""
+    processes = run.processes
+    device = next(run.network.parameters()).device
+    # Nothing that is drawn in a step depends on the steps before: no random state is kept.
+    state = np.random.SeedSequence([seed, run.step, processes.rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        terms = loss(to_device(batch, device))
+    totals = torch.stack([term.total.float() for term in terms.values()])
+    counts = torch.stack([_on(device, term.count) for term in terms.values()])
+    whole, counts = processes.total(torch.stack([totals.detach(), counts]))
+    counts = counts.clamp(min=1)
+    run.optimiser.zero_grad(set_to_none=True)
+    (totals / counts).sum().backward()
+    processes.sum_gradients(run.network.parameters())
+    if clip:
+        torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
+    run.optimiser.step()
+    run.rates.step()
+    means = whole / counts
+    return {**dict(zip(terms, means, strict=True)), "loss": means.sum()}
+
+
+def _on(device: torch.device, count: Tensor | int) -> Tensor:
+    """Give a count as a number on the device, where it is made: a copy would wait for a GPU."""
+    if isinstance(count, Tensor):
+        return count.to(device, torch.float32)
+    return torch.full((), count, dtype=torch.float32, device=device)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move the tensors of a batch, images (4 dimensions) in channels-last order."""
+    if isinstance(batch, Tensor):
+        layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
+        return batch.to(device, non_blocking=True, memory_format=layout)
+    if isinstance(batch, Mapping):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [to_device(value, device) for value in batch]
+    return batch
+
+
+def _shown(batches: Iterator[Any], count: int, title: str) -> Iterator[Any]:
+    return track(batches, count, title) if runtime.is_main_process() else batches

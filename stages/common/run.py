@@ -1,0 +1,28 @@
+"""A stage as a script: its exit status and its one-line errors."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.common import runtime
+from pipeline.common.errors import InputError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(stage: Callable[[], None]) -> None:
+    """Run a stage as a script: exit status 1 and one line for an error that a user can fix."""
+    runtime.keep_freed_memory()
+    name = Path(sys.argv[0]).stem
+    try:
+        stage()
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        where = error.filename or Path.cwd()
+        sys.exit(
+            f"{name}: {where}: {error.strerror}; what was finished is kept: make room, run again"
+        )

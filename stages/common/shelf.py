@@ -1,0 +1,83 @@
+"""Every artifact in data/: its path, and the type that opens it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pipeline.artifacts.draws import DrawStore
+from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.peaks import PeakStore
+from pipeline.artifacts.proposals import ProposalStore
+from pipeline.artifacts.split import Split
+from pipeline.artifacts.truth import Truth
+
+Opened = TypeVar("Opened")
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Artifact(Generic[Opened]):
+    """A file or a store that a stage leaves, and the type that opens it."""
+
+    path: Path
+    kind: Callable[[Path], Opened]
+
+    def open(self) -> Opened:
+        """Open it, or raise InputError."""
+        return self.kind(self.path)
+
+
+class Shelf:
+    """The folder data/ of a project: what every stage leaves there.
+
+    `splits`, `truth`, `proposals`, `retrieval`, `predictions`, `refinement` and `mask_rcnn_gt`
+    have an artifact for each of `SPLITS`; `peaks` and `draws` are of the training images.
+    `classifier`, `sharpmask` and `detector` are weights files: their networks know how to load
+    them.
+    """
+
+    def __init__(self, project: Path = Path()) -> None:
+        self.data = data = project / "data"
+        self.splits = {s: Artifact(data / "dataset" / f"{s}.json", Split.read) for s in SPLITS}
+        self.truth = {
+            s: Artifact(data / "dataset" / "truth" / f"{s}.json", Truth.read) for s in SPLITS
+        }
+        self.peaks = Artifact(data / "peaks" / "train", PeakStore)
+        self.proposals = {s: Artifact(data / "proposals" / s, ProposalStore) for s in SPLITS}
+        self.draws = Artifact(data / "sampler" / "train", DrawStore)
+        self.pseudo_masks = data / "sampler" / "pseudo_masks.json"
+        self.retrieval = self._instances("retrieval")
+        self.predictions = self._instances("predictions")
+        self.refinement = self._instances("refinement")
+        self.mask_rcnn_gt = self._instances("mask_rcnn_gt")
+        self.classifier = data / "prm" / "weights.safetensors"
+        self.sharpmask = data / "sharpmask" / "weights.safetensors"
+        self.detector = data / "mask_rcnn" / "weights.safetensors"
+        self.metrics = data / "evaluation" / "metrics.json"
+        self.by_area = data / "evaluation" / "by_area.csv"
+        self.by_count = data / "evaluation" / "by_count.csv"
+        self.report = data / "report" / "index.html"
+
+    def _instances(self, stage: str) -> dict[str, Artifact[InstanceStore]]:
+        return {split: Artifact(self.data / stage / split, InstanceStore) for split in SPLITS}
+
+    def curves(self, stage: str) -> Path:
+        """The folder of the curves of a training, as DVCLive writes them."""
+        return self.data / stage / "curves"
+
+    def publish(self, finished: Path, *place: str) -> None:
+        """Move a finished file or folder to its place in data/, over what was there.
+
+        What lies there is whole at every moment: two renames, and what was there before goes
+        with the scratch folder.
+        """
+        target = self.data.joinpath(*place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replaced = finished.with_name(f"{finished.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if target.is_dir():
+            target.rename(replaced)
+        finished.rename(target)

@@ -1,0 +1,303 @@
+"""How long a run will take on this machine: a rehearsal with untrained networks, timed.
+
+Of every training a few steps are made, and a few photographs are led through the other stages.
+That takes as long as with trained networks but for what hangs on their results: how many peaks
+and detections there will be is not known.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.proposals import Proposals
+from pipeline.artifacts.split import Photograph, Split
+from pipeline.classifier.inference import as_input
+from pipeline.classifier.network import Prm
+from pipeline.classifier.peaks import PeaksParameters, locate
+from pipeline.classifier.retrieval import RetrievalParameters, retrieve
+from pipeline.classifier.training import PrmParameters, classifier_training
+from pipeline.common import masks, runtime
+from pipeline.detectors.mask_rcnn.inference import predict
+from pipeline.detectors.mask_rcnn.network import MaskRcnn
+from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
+from pipeline.detectors.predictions import PredictionsParameters
+from pipeline.detectors.refinement import RefinementParameters, refine
+from pipeline.detectors.upper_bound import MaskRcnnGtParameters
+from pipeline.proposals.imported import read_proposals
+from pipeline.proposals.methods import proposer_of
+from pipeline.proposals.parameters import SHARPMASK_SOURCE, ProposalsParameters
+from pipeline.proposals.sharpmask.inference import propose_windows
+from pipeline.proposals.sharpmask.network import SharpMask
+from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
+from pipeline.proposals.sharpmask.source import read_source
+from pipeline.proposals.sharpmask.training import sharpmask_trainings
+from pipeline.pseudo_masks.sampler import SamplerParameters, draw
+from pipeline.training.batches import Visit
+from pipeline.training.fit import Training, to_device
+
+# Photographs, and items of a training, that are timed.
+TIMED = 4
+# Of a mask in a store of SharpMask's, the longest mean that was measured: docs/performance.md.
+MASK_BYTES = 430
+# Each imports torch: a stage's own process, and the server that its workers are forked from.
+PROCESSES_A_STAGE = 2
+# Less than a minute a thousand photographs each, beside their start.
+NOT_TIMED = ["dataset", "evaluation", "report"]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+Propose = Callable[[Photograph], Proposals]
+
+
+class Settings(NamedTuple):
+    """The parameters of the stages that are timed, in the order of the pipeline."""
+
+    prm: PrmParameters
+    peaks: PeaksParameters
+    sharpmask: SharpMaskParameters
+    proposals: ProposalsParameters
+    sampler: SamplerParameters
+    mask_rcnn: MaskRcnnParameters
+    predictions: PredictionsParameters
+    refinement: RefinementParameters
+    retrieval: RetrievalParameters
+    mask_rcnn_gt: MaskRcnnGtParameters
+
+
+class Estimate(NamedTuple):
+    """What a run needs.
+
+    seconds : of every stage that was timed, but for its start.
+    start_seconds : in which all stages together start.
+    not_timed : the stages that were not.
+    stored_bytes : of proposals, peaks and networks, at most.
+    photograph_bytes : of the photographs, which are not copied.
+    free_bytes : on the disk of the working folder.
+    """
+
+    seconds: dict[str, float]
+    start_seconds: float
+    not_timed: list[str]
+    stored_bytes: int
+    photograph_bytes: int
+    free_bytes: int
+
+    def total(self) -> float:
+        """Seconds of the run."""
+        return sum(self.seconds.values()) + self.start_seconds
+
+
+def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
+    """Time a run.
+
+    Raises
+    ------
+    InputError
+        If what the run needs besides will not do, as the masks that SharpMask learns from.
+    """
+    runtime.keep_freed_memory()
+    few = _few(splits["train"])
+    train, val = (len(splits[name].photographs) for name in ("train", "val"))
+    seconds: dict[str, float] = {}
+    of_classifier = classifier_training(few, settings.prm)
+    seconds["prm"] = _seconds(of_classifier, train)
+    of_detector = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
+    seconds["mask_rcnn"] = _seconds(of_detector, train)
+    prm, detector = of_classifier.network, of_detector.network
+    stored = _bytes(prm) + _bytes(detector)
+    if settings.proposals.source == SHARPMASK_SOURCE:
+        source = read_source(Path(settings.sharpmask.path))
+        sharpmask, phases = sharpmask_trainings(source, settings.sharpmask)
+        seconds["sharpmask"] = sum(_seconds(phase, len(phase.samples)) for phase in phases)
+        stored += _bytes(sharpmask)
+        propose = _untrained_proposer(sharpmask, few, settings.proposals)
+    else:
+        propose = _proposer(splits["train"], settings.proposals)
+
+    rehearse = partial(_rehearse, few, prm, propose, detector, settings)
+    with _one_thread():
+        rehearsed = [rehearse(photograph) for photograph in few.photographs]
+    one = {stage: median(of[stage] for of, _ in rehearsed) for stage in rehearsed[0][0]}
+    for stage in ("peaks", "sampler"):
+        seconds[stage] = train * one[stage] / runtime.workers()
+    for stage in ("proposals", "predictions", "refinement", "retrieval"):
+        seconds[stage] = (train + val) * one[stage] / runtime.workers()
+    # The peaks of val are found there.
+    seconds["retrieval"] += val * one["peaks"] / runtime.workers()
+    rounds, finds = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
+    seconds["mask_rcnn"] *= rounds
+    if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
+        seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
+    seconds["mask_rcnn"] += (rounds - 1) * finds
+
+    an_image = median(stored_bytes for _, stored_bytes in rehearsed)
+    return Estimate(
+        {stage: seconds[stage] for stage in Settings._fields if stage in seconds},
+        (len(seconds) + len(NOT_TIMED)) * PROCESSES_A_STAGE * _timed(_start_process)[1],
+        NOT_TIMED,
+        stored + round((train + val) * an_image),
+        sum(split.path(p).stat().st_size for split in splits.values() for p in split.photographs),
+        shutil.disk_usage(Path.cwd()).free,
+    )
+
+
+def _few(split: Split) -> Split:
+    """Some photographs with tags, spread over the split."""
+    tagged = [photograph for photograph in split.photographs if photograph.tags]
+    spread = tagged[:: max(1, len(tagged) // TIMED)][:TIMED]
+    return split.model_copy(update={"photographs": tuple(spread)})
+
+
+class _InTheMiddle:
+    """What pseudo masks there will be is not known: for every tag an object in the middle."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._photographs = {photograph.id: photograph for photograph in split.photographs}
+
+    def __contains__(self, image_id: object, /) -> bool:
+        return image_id in self._photographs
+
+    def instances(self, image_id: str, _: int, /) -> Instances:
+        """Give the objects of an image, the same at every visit."""
+        photograph = self._photographs[image_id]
+        height, width = photograph.height, photograph.width
+        shape = np.zeros((1, height, width), bool)
+        shape[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+        label = np.array(self._split.labels(photograph), np.int16)
+        return Instances(masks.encode(shape) * len(label), label, np.ones(len(label), np.float32))
+
+
+def _seconds(training: Training[Any], items: int) -> float:
+    """Seconds of a training over so many items an epoch, of which it holds some."""
+    network, samples, schedule = training.network, training.samples, training.schedule
+    device = runtime.device()
+    with _one_thread():
+        first = range(min(TIMED, len(samples)))
+        loaded = [_timed(samples.__getitem__, Visit(0, item)) for item in first]
+    some = cycle(sample for sample, _ in loaded)
+    batch = samples.collate(list(islice(some, schedule.batch)))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            terms = training.loss(to_device(batch, device))
+        torch.stack([term.total / term.count for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    network.train()
+    # Of three, for the first prepares the kernels.
+    computing = median(_timed(step)[1] for _ in range(3))
+    network.eval()
+    loading = schedule.batch * median(seconds for _, seconds in loaded)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    # Loading goes on beside the step, as far as there are workers and cores for both.
+    work_of_cores = (threads * computing + loading) / (os.cpu_count() or 1)
+    a_step = max(computing, loading / runtime.workers(), work_of_cores)
+    return schedule.epochs * items / schedule.batch * a_step
+
+
+def _untrained_proposer(
+    network: SharpMask, split: Split, parameters: ProposalsParameters
+) -> Propose:
+    return lambda photograph: propose_windows(
+        network, split.image(photograph), parameters.sharpmask, parameters.count
+    )
+
+
+def _proposer(split: Split, parameters: ProposalsParameters) -> Propose:
+    if parameters.method == "import":
+        imported = read_proposals(Path(parameters.source) / "train.json", split, parameters.count)
+        return lambda photograph: imported[photograph.id]
+    propose = proposer_of(parameters)
+    return lambda photograph: propose(split.path(photograph))
+
+
+def _rehearse(
+    few: Split,
+    prm: Prm,
+    propose: Propose,
+    detector: MaskRcnn,
+    settings: Settings,
+    photograph: Photograph,
+) -> tuple[dict[str, float], int]:
+    """Seconds of one process in every stage over a photograph, and the bytes that it stores."""
+    image, decoding = _timed(few.image, photograph)
+    peaks, locating = _timed(locate, prm, image, few.labels(photograph), settings.peaks)
+    proposals, proposing = _timed(propose, photograph)
+    _, drawing = _timed(draw, peaks, proposals, settings.sampler, np.random.default_rng(0))
+    instances, predicting = _timed(predict, detector, image, settings.predictions.flip)
+    _, refining = _timed(refine, instances, proposals, settings.refinement)
+    maps, looking = _timed(_maps, prm, image)
+    _, retrieving = _timed(
+        retrieve, peaks, maps, proposals, prm.description.side, settings.retrieval
+    )
+    seconds = {
+        "peaks": decoding + locating,
+        "proposals": proposing,
+        "sampler": drawing,
+        "predictions": decoding + predicting,
+        "refinement": refining,
+        "retrieval": decoding + looking + retrieving,
+    }
+    return seconds, peaks.response.nbytes + _mask_bytes(proposals, settings.proposals)
+
+
+@torch.inference_mode()
+def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
+    maps: torch.Tensor = network(as_input(network, image))[0]
+    return maps.float().cpu()
+
+
+def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
+    """Bytes that the masks take at most; those of an untrained SharpMask would say nothing."""
+    if parameters.source == SHARPMASK_SOURCE:
+        return parameters.count * MASK_BYTES
+    return sum(len(mask["counts"]) for mask in proposals.masks)
+
+
+def _bytes(network: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+def _start_process() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import pipeline.detectors.mask_rcnn.training"], check=True
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker process does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed(
+    function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
+) -> tuple[Result, float]:
+    """Call a function: what it gives, and the seconds that it takes."""
+    start = time.perf_counter()
+    result = function(*arguments, **named)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - start
