@@ -44,9 +44,9 @@ def lines() -> Iterator[Line]:
 
 
 def example(side: int) -> tuple[Prm, Tensor, Tensor]:
-    """Give a network with ImageNet's trunk, an image (1, 3, side, side) and its peaks (n, 4)."""
+    """Give a network with ImageNet's backbone, an image (1, 3, side, side) and its peaks (n, 4)."""
     torch.manual_seed(0)
-    description = PrmDescription(backbone=BACKBONE, classes=("a", "b"), side=side, upsample=8)
+    description = PrmDescription(backbone=BACKBONE, classes=("a", "b"), image_size=side, upsample=8)
     network = Prm(description, "package").eval().to(runtime.device())
     network = network.to(memory_format=torch.channels_last)
     coarse = torch.rand(1, 3, 12, 12, device=runtime.device())

@@ -1,7 +1,7 @@
 """Proposals of one photograph of ordinary size, by SharpMask and by grouping.
 
 SharpMask sees all windows of a scale in one pass here; a plain version cuts every window out and
-runs trunk and heads on it. Both score all windows of the published scales and make the masks of
+runs backbone and heads on it. Both score all windows of the published scales and make the masks of
 the best thousand. Heads are untrained, which changes no work but how ragged the masks are.
 Grouping has no plain version: it runs in two processes beside one.
 """
@@ -38,11 +38,11 @@ AT_A_TIME = 32  # patches of the plain version
 CONTEXT = 224  # pixels around a patch beyond which nothing changes its features
 DESCRIPTION = Description(
     backbone="tf_efficientnet_lite0",
-    features=128,
-    code=512,
-    score=1024,
-    lateral=32,
-    refinement=32,
+    feature_channels=128,
+    code_channels=512,
+    score_channels=1024,
+    lateral_channels=32,
+    refinement_channels=32,
     trained_on="nothing",
 )
 
@@ -50,7 +50,7 @@ DESCRIPTION = Description(
 def lines() -> Iterator[Line]:
     """Images a second."""
     values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["proposals"]
-    values["sharpmask"] |= {"smallest_scale": -2.5, "largest_scale": 0.0}
+    values["sharpmask"] |= {"min_scale": -2.5, "max_scale": 0.0}
     parameters = ProposalsParameters.parse(values, "proposals")
     image = photograph()
     network = untrained()
@@ -81,7 +81,7 @@ def photograph() -> NDArray[np.uint8]:
 
 
 def untrained() -> SharpMask:
-    """A network with ImageNet's trunk and heads as training begins with them."""
+    """A network with ImageNet's backbone and heads as training begins with them."""
     torch.manual_seed(0)
     network = SharpMask(DESCRIPTION, "package").to(runtime.device())
     return network.to(memory_format=torch.channels_last).eval()

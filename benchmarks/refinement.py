@@ -71,7 +71,7 @@ def stores(folder: Path, rng: np.random.Generator) -> tuple[InstanceStore, Propo
 
 
 def from_store(predictions: InstanceStore, proposals: ProposalStore) -> NDArray[np.float64]:
-    return masks.jaccard(predictions.instances("image").masks, proposals.proposals("image").masks)
+    return masks.iou(predictions.instances("image").masks, proposals.proposals("image").masks)
 
 
 def through_arrays(predictions: InstanceStore, proposals: ProposalStore) -> NDArray[np.float64]:

@@ -22,26 +22,26 @@ from pipeline.proposals.sharpmask.network import Description, SharpMask
 STAGES = ("peaks", "proposals", "retrieval", "sampler", "predictions", "refinement")
 HEIGHT, WIDTH, FILES = 72, 96, 100
 BACKBONE, CLASSES = "tf_efficientnet_lite0", ("cat", "dog")
-PRM = PrmDescription(backbone=BACKBONE, classes=CLASSES, side=64, upsample=8)
+PRM = PrmDescription(backbone=BACKBONE, classes=CLASSES, image_size=64, upsample=8)
 ARCHITECTURE = Architecture(
     backbone=BACKBONE,
-    min_side=64,
-    max_side=128,
-    anchor=8.0,
+    min_size=64,
+    max_size=128,
+    anchor_size=8.0,
     channels=8,
     mask_layers=1,
     box_features=16,
-    proposals=20,
-    rois=8,
+    rpn_post_nms_top_n=20,
+    box_batch_size_per_image=8,
 )
 MASK_RCNN = MaskRcnnDescription(classes=CLASSES, architecture=ARCHITECTURE)
 SHARPMASK = Description(
     backbone=BACKBONE,
-    features=8,
-    code=16,
-    score=8,
-    lateral=4,
-    refinement=8,
+    feature_channels=8,
+    code_channels=16,
+    score_channels=8,
+    lateral_channels=4,
+    refinement_channels=8,
     trained_on="3 instance masks on 2 images of a test",
 )
 
@@ -73,11 +73,11 @@ def use_grouping(folder: Path) -> None:
 
 def _parameters() -> dict[str, Any]:
     parameters: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
-    parameters["proposals"]["count"] = 20
-    parameters["proposals"]["sharpmask"] |= {"smallest_scale": 0.0, "largest_scale": 0.0}
-    parameters["proposals"]["grouping"] |= {"colour_spaces": ["lab"], "scales": [100.0]}
-    parameters["sampler"]["visits"] = 2
-    parameters["predictions"] |= {"score_threshold": 0.0, "detections": 10}
+    parameters["proposals"]["max_proposals"] = 20
+    parameters["proposals"]["sharpmask"] |= {"min_scale": 0.0, "max_scale": 0.0}
+    parameters["proposals"]["grouping"] |= {"color_spaces": ["lab"], "scales": [100.0]}
+    parameters["sampler"]["draws_per_peak"] = 2
+    parameters["predictions"] |= {"min_score": 0.0, "max_detections": 10}
     return parameters
 
 

@@ -45,7 +45,7 @@ from pipeline.detectors.mask_rcnn.training import (
 )
 from pipeline.proposals.sharpmask.source import SourceImage, read_source
 from pipeline.pseudo_masks.supervision import PseudoMasks
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Mean, Training, fit, to_device
 from stages.common.curves import curves
 
@@ -110,10 +110,15 @@ def _in_a_process(side: str, folder: Path) -> float:
 
 
 def _parameters() -> MaskRcnnParameters:
-    """The embedded default's, with the reference's optimiser."""
+    """The embedded default's, with the reference's optimizer."""
     values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["mask_rcnn"]
-    values["schedule"] |= {"epochs": EPOCHS, "batch": BATCH, "optimiser": "sgd", "clip": 0.0}
-    values["schedule"] |= {"rate": SGD["lr"], "weight_decay": SGD["weight_decay"]}
+    values["schedule"] |= {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "optimizer": "sgd",
+        "max_grad_norm": 0.0,
+    }
+    values["schedule"] |= {"learning_rate": SGD["lr"], "weight_decay": SGD["weight_decay"]}
     return MaskRcnnParameters.parse(values, "mask_rcnn")
 
 
@@ -190,7 +195,7 @@ def theirs(folder: Path) -> float:
         architecture.min_side, architecture.max_side, [0.0] * 3, [1.0] * 3
     )
     model = GeneralizedRCNN(_Trunk(network), network.rpn, network.heads, transform).to(device)
-    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
     loader = DataLoader(
         _TrueMasks(read_source(folder / "source")),
         batch_size=BATCH,
@@ -206,9 +211,9 @@ def theirs(folder: Path) -> float:
             on_device = [{name: value.to(device) for name, value in one.items()} for one in targets]
             total = sum(model([image.to(device) for image in images], on_device).values())
             assert np.isfinite(total.item())
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             total.backward()
-            optimiser.step()
+            optimizer.step()
     return _rate(starts)
 
 
@@ -266,7 +271,7 @@ def _levers(folder: Path) -> Iterator[Line]:
 
 
 def _batch(samples: MaskedPhotographs) -> Any:
-    return samples.collate([samples[Visit(0, item)] for item in range(BATCH)])
+    return samples.collate([samples[EpochSample(0, item)] for item in range(BATCH)])
 
 
 def _pulled() -> set[str]:
@@ -282,16 +287,16 @@ def _stepper(batch: Any, levers: set[str]) -> Callable[[], None]:
     if "torch.compile" in levers:
         network.backbone.compile()  # of the rest, shapes change with every image
     loss = mask_rcnn_loss(network)
-    optimiser = torch.optim.SGD(network.parameters(), fused="fused SGD" in levers, **SGD)
+    optimizer = torch.optim.SGD(network.parameters(), fused="fused SGD" in levers, **SGD)
 
     def step() -> None:
         placed = to_device(batch, device)
         placed["images"] = placed["images"].contiguous(memory_format=layout)
         with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in levers):
             terms = loss(placed)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 

@@ -9,7 +9,7 @@ from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.rounds import train_round
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
-from pipeline.detectors.upper_bound import MaskRcnnGtParameters, as_many_steps
+from pipeline.detectors.upper_bound import MaskRcnnGtParameters, match_steps
 from pipeline.execution.photographs import fill
 from pipeline.pseudo_masks.true_masks import TrueMasks
 from stages.common.curves import curves
@@ -46,7 +46,7 @@ def main() -> None:
 def train(split: Split, truth: Truth, place: Path) -> None:
     """Train as mask_rcnn does, but on true masks; leave weights, metrics and curves at a place."""
     true_masks = TrueMasks(truth)
-    parameters = as_many_steps(read_parameters(MaskRcnnParameters, "mask_rcnn"), split, true_masks)
+    parameters = match_steps(read_parameters(MaskRcnnParameters, "mask_rcnn"), split, true_masks)
     metrics = train_round("mask_rcnn_gt", split, true_masks, parameters, place, curves)
     if runtime.is_main_process():
         print(f"mask_rcnn_gt: {metrics['images']} images, loss {metrics['loss']:.3f}")

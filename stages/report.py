@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.common import files
 from pipeline.report import page
-from pipeline.report.page import SPLITS, ReportParameters, choose_pictures, count_losses
-from pipeline.report.results import Half, Origins, Results
+from pipeline.report.page import SPLITS, ReportParameters, choose_pictures, count_failures
+from pipeline.report.results import PseudoMaskSources, Results, SplitResults
 from pipeline.report.tables import read_metrics
 from stages.common.parameters import read_parameters
 from stages.common.run import run
@@ -28,7 +28,7 @@ def main() -> None:
 def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
     """Make the page; what was counted and painted is kept in the folder `work`."""
     losses = {
-        split: once(work, f"losses-{split}", count_losses, opened, split, parameters)
+        split: once(work, f"losses-{split}", count_failures, opened, split, parameters)
         for split in SPLITS
     }
     galleries = {
@@ -46,9 +46,9 @@ def results(shelf: Shelf) -> Results:
         folder = shelf.curves("sharpmask")
         curves |= {f"sharpmask, {phase}": folder / phase for phase in ("deepmask", "sharpening")}
     return Results(
-        train=half(shelf, "train"),
-        val=half(shelf, "val"),
-        origins=Origins(shelf.peaks.open(), proposals, shelf.draws.open()),
+        train=split_results(shelf, "train"),
+        val=split_results(shelf, "val"),
+        sources=PseudoMaskSources(shelf.peaks.open(), proposals, shelf.draws.open()),
         metrics=read_metrics(shelf.metrics),
         by_area=shelf.by_area,
         by_count=shelf.by_count,
@@ -56,9 +56,9 @@ def results(shelf: Shelf) -> Results:
     )
 
 
-def half(shelf: Shelf, name: str) -> Half:
+def split_results(shelf: Shelf, name: str) -> SplitResults:
     """Open a split and what was made of it."""
-    return Half(
+    return SplitResults(
         split=shelf.splits[name].open(),
         truth=shelf.truth[name].open(),
         predictions=shelf.predictions[name].open(),

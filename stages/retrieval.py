@@ -4,7 +4,7 @@ from functools import partial
 
 from pipeline.artifacts.instances import InstanceWriter
 from pipeline.classifier.peaks import PeaksParameters
-from pipeline.classifier.retrieval import RetrievalParameters, Retriever, Shown
+from pipeline.classifier.retrieval import PhotographFile, RetrievalParameters, Retriever
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run
@@ -26,7 +26,13 @@ def main() -> None:
             retriever = Retriever(shelf.classifier, shelf.proposals[name].path, peaks, parameters)
             photographs, settings = split.photographs, parameters.model_dump()
             with InstanceWriter(place / name, "retrieval", split.classes, settings) as store:
-                fill(store, retriever, partial(Shown.of, split), photographs, f"retrieval, {name}")
+                fill(
+                    store,
+                    retriever,
+                    partial(PhotographFile.of, split),
+                    photographs,
+                    f"retrieval, {name}",
+                )
             print(f"retrieval: {store.rows} instances in {len(photographs)} {name} images")
         shelf.publish(place, "retrieval")
 

@@ -1,4 +1,4 @@
-"""Draw a proposal for every peak, once for every visit that training will pay an image."""
+"""Draw a proposal for every peak, once for every epoch that training will pay an image."""
 
 from operator import attrgetter
 
@@ -24,21 +24,21 @@ def main() -> None:
         place = unfinished / "sampler"
         with DrawWriter(place / "train", split.classes, parameters.model_dump()) as store:
             fill(store, sampler, attrgetter("id"), split.photographs, "sampler")
-        pseudo_masks = first_visit(split, DrawStore(place / "train"), proposals.open())
+        pseudo_masks = first_epoch(split, DrawStore(place / "train"), proposals.open())
         pseudo_masks.write(place / "pseudo_masks.json")
         shelf.publish(place, "sampler")
     print(
         f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "
-        f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first visit"
+        f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first epoch"
     )
 
 
-def first_visit(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:
-    """Collect the pseudo masks of the first visit to every image."""
-    pseudo_masks = CocoAnnotations(split.classes, "WISE pseudo masks of the first visit")
+def first_epoch(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:
+    """Collect the pseudo masks of the first epoch to every image."""
+    pseudo_masks = CocoAnnotations(split.classes, "WISE pseudo masks of the first epoch")
     for photograph in split.photographs:
         image_draws = draws.draws(photograph.id)
-        instances = image_draws.instances(proposals.proposals(photograph.id), visit=0)
+        instances = image_draws.instances(proposals.proposals(photograph.id), epoch=0)
         height, width = photograph.height, photograph.width
         pseudo_masks.add(photograph.file, height, width, instances.masks, instances.label)
     return pseudo_masks

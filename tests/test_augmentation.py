@@ -1,22 +1,22 @@
-"""Colour jitter: none without strength, of the strength that is asked for, by its generator."""
+"""Color jitter: none without strength, of the strength that is asked for, by its generator."""
 
 import numpy as np
 import torch
 
-from pipeline.training.augmentation import jitter_colours
+from pipeline.training.augmentation import jitter_colors
 
 PIXELS = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
 
 
 def jittered(image, strength, seed=0):
-    return jitter_colours(image, np.random.default_rng(seed), strength)
+    return jitter_colors(image, np.random.default_rng(seed), strength)
 
 
 def test_without_strength_nothing_changes():
     torch.testing.assert_close(jittered(PIXELS, 0.0), PIXELS, rtol=0, atol=1)
 
 
-def test_a_grey_image_stays_of_one_colour_within_the_strength():
+def test_a_grey_image_stays_of_one_color_within_the_strength():
     for seed in range(20):
         image = jittered(torch.full((3, 8, 8), 100, dtype=torch.uint8), 0.3, seed)
         assert image.unique().numel() == 1

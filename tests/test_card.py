@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from benchmarks.tiny import CLASSES, write_project
 from pipeline.artifacts.proposals import ProposalWriter
 from pipeline.common.files import write_bytes
-from pipeline.delivery.model_card import Origin, model_card
+from pipeline.delivery.model_card import DetectorOrigin, model_card
 from wise import app
 
 SUMMARY = {"images": 4, "instances": 7, "mAP25": 48.51, "mAP50": 40.4, "mAP75": None, "ABO": 51.0}
 JUDGED = {"coco": SUMMARY, "wise": SUMMARY | {"mAP25": 12.34}}
 METRICS = {"pseudo_masks": JUDGED, "wise": JUDGED, "wise+refine": JUDGED}
 METRICS |= {"proposals": {}, "peaks": {}}
-ORIGIN = Origin(
+ORIGIN = DetectorOrigin(
     classes=("猫", "dog"),
     images={"train": 90, "val": 10},
     proposals={"method": "sharpmask", "supervision": "3,670 instance masks"},

@@ -39,7 +39,7 @@ def replace(folder, old, new):
 def found(folder, **changed):
     of_folder = {"kind": "folder", "path": str(folder), "tags": str(folder / "tags.csv")}
     settings = parameters(**{**VALUES, **of_folder, "classes": [], **changed})
-    return [tuple(finding) for finding in check.check(settings, folder).findings]
+    return [tuple(problem) for problem in check.check(settings, folder).problems]
 
 
 def test_a_sound_dataset_has_no_findings(folder):
@@ -114,13 +114,13 @@ def test_settings_fit_the_number_and_the_size_of_photographs():
     large = sizing.fitting(100_000, [(3000, 4000)], batch=4)
     assert small["prm"]["schedule"]["epochs"] == sizing.MOST_EPOCHS
     assert large["prm"]["schedule"]["epochs"] == sizing.LEAST_EPOCHS
-    assert small["prm"]["side"] < large["prm"]["side"]
+    assert small["prm"]["image_size"] < large["prm"]["image_size"]
     for settings in (small, large):
         schedule = settings["mask_rcnn"]["schedule"]
-        assert settings["sampler"]["visits"] == schedule["epochs"]
+        assert settings["sampler"]["draws_per_peak"] == schedule["epochs"]
         architecture = settings["mask_rcnn"]["architecture"]
-        assert architecture["min_side"] <= architecture["max_side"]
-        assert settings["prm"]["side"] % sizing.STEP == 0
+        assert architecture["min_size"] <= architecture["max_size"]
+        assert settings["prm"]["image_size"] % sizing.STEP == 0
 
 
 def test_sizes_are_of_what_can_be_read(folder):

@@ -18,7 +18,7 @@ from pipeline.common.errors import InputError
 from pipeline.execution import cluster as by_dask
 from pipeline.execution.cluster import IMAGES_A_TASK, cluster_map
 
-PARAMETERS = PeaksParameters(minimum=0.5, response_stride=4)
+PARAMETERS = PeaksParameters(min_relative_height=0.5, response_stride=4)
 
 
 @pytest.fixture(scope="module")

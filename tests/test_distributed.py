@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_ends_both_with_one_line(tmp_path):
     make(tmp_path, epochs=3, batch=3)
     file = tmp_path / "params.yaml"
     changed = yaml.safe_load(file.read_text())
-    changed["prm"]["schedule"]["rate"] = 1e30
+    changed["prm"]["schedule"]["learning_rate"] = 1e30
     file.write_text(yaml.safe_dump(changed))
     together = start(tmp_path, *torchrun("prm", 2), WISE_WORKERS="1", WISE_CHECKPOINT_SECONDS="0")
     said, _ = together.communicate(timeout=300)

@@ -8,11 +8,11 @@ GREY = np.full((40, 60, 3), 100, np.uint8)
 RED = (255, 0, 0)
 
 
-def test_colours_are_told_apart():
-    colours = np.array(drawing.colours(12), float)
-    distances = np.linalg.norm(colours[:, None] - colours, axis=2)[~np.eye(12, dtype=bool)]
+def test_colors_are_told_apart():
+    colors = np.array(drawing.colors(12), float)
+    distances = np.linalg.norm(colors[:, None] - colors, axis=2)[~np.eye(12, dtype=bool)]
     assert distances.min() > 40
-    assert drawing.colours(0) == []
+    assert drawing.colors(0) == []
 
 
 def test_overlay_tints_the_mask_alone():

@@ -100,4 +100,4 @@ def test_imported_proposals_are_read(splits, tmp_path):
 
 def test_masks_that_teach_nothing_are_named(splits):
     with pytest.raises(InputError, match="no object with a mask and a longer side of at least 900"):
-        estimate.estimate(splits, settings(sharpmask={"smallest_object": 900.0}))
+        estimate.estimate(splits, settings(sharpmask={"min_object_size": 900.0}))

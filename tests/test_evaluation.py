@@ -200,7 +200,7 @@ def test_a_class_is_localised_where_its_best_detection_is_on_an_object_of_it(jud
         # On either of two. Boxes of 8 by 8 that are 8 by 4 apart overlap by a third.
         (true_image("e", [(0, cat), (0, dog), (1, dog)]), found((0, 0.9, dog))),
         (true_image("f", [(1, dog)]), found((1, 0.9, square(10, 16, 8)))),
-        # Half of the box is enough.
+        # SplitResults of the box is enough.
         (true_image("g", [(1, square(0, 0, 8) & ~square(0, 4, 8))]), found((1, 0.9, cat))),
     ]
     scores = judge([image for image, _ in images], {image.id: of for image, of in images})["coco"]

@@ -13,7 +13,7 @@ SIZES = [(64, 96), (70, 90), (128, 50)]
 
 def network(score):
     runtime.seed_everything(0)
-    return MaskRcnn(MASK_RCNN, "none", score_threshold=score, detections=10).eval()
+    return MaskRcnn(MASK_RCNN, "none", min_score=score, max_detections=10).eval()
 
 
 @pytest.fixture(scope="module")

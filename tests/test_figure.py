@@ -19,7 +19,7 @@ from wise import app
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")
 RIM = 8  # of the sheet, pixels
-PRM = PrmDescription(backbone="tf_efficientnet_lite0", classes=CLASSES, side=64, upsample=2)
+PRM = PrmDescription(backbone="tf_efficientnet_lite0", classes=CLASSES, image_size=64, upsample=2)
 
 
 def photograph(image_id, tags):

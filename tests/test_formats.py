@@ -51,7 +51,7 @@ def filled(outlines):
     return np.asarray(image)[2::4, 2::4]
 
 
-def jaccard(first, second):
+def iou(first, second):
     return (first & second).sum() / (first | second).sum()
 
 
@@ -59,7 +59,7 @@ def test_polygons_drawn_again_are_the_mask():
     for mask, parts in zip(shapes(), (1, 2), strict=True):
         outlines = polygons(mask)
         assert len(outlines) == parts
-        assert jaccard(filled(outlines), mask) > 0.99
+        assert iou(filled(outlines), mask) > 0.99
     rectangle, _ = polygons(shapes()[1])
     extent = [*rectangle.min(0), *rectangle.max(0)]
     np.testing.assert_allclose(extent, [25, 5, 40, 20], atol=POLYGON_TOLERANCE)
@@ -80,9 +80,9 @@ def test_yolo_lines_are_in_parts_of_one(prediction):
     lines = [line.split() for line in yolo_lines(prediction.instances, HEIGHT, WIDTH)]
     assert [int(line[0]) for line in lines] == [1, 0]
     outlines = [np.array(line[1:], float).reshape(-1, 2) * [WIDTH, HEIGHT] for line in lines]
-    assert jaccard(filled(outlines[:1]), shapes()[0]) > 0.99
+    assert iou(filled(outlines[:1]), shapes()[0]) > 0.99
     # In two parts, that a line without width links: what it crosses is drawn too.
-    assert jaccard(filled(outlines[1:]), shapes()[1]) > 0.95
+    assert iou(filled(outlines[1:]), shapes()[1]) > 0.95
 
 
 def test_yolo_lines_leave_specks_out():

@@ -17,18 +17,18 @@ from pipeline.proposals.grouping import (
 )
 
 PARAMETERS = GroupingParameters(
-    side=200,
-    colour_spaces=("lab", "hsv"),
+    image_size=200,
+    color_spaces=("lab", "hsv"),
     scales=(50.0,),
-    superpixel=20,
-    smallest=0.002,
-    joined=10,
+    min_superpixel_area=20,
+    min_area=0.002,
+    paired_regions=10,
 )
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """Two discs, one of them of two colours, on noise; with the masks of both."""
+    """Two discs, one of them of two colors, on noise; with the masks of both."""
     rng = np.random.default_rng(0)
     image = rng.integers(90, 120, (150, 200, 3)).astype(np.uint8)
     y, x = np.mgrid[:150, :200]
@@ -48,7 +48,7 @@ def test_objects_are_found_at_the_images_size(scene):
     assert proposals.score.dtype == np.float32
     assert np.all(np.diff(proposals.score) <= 0)
     assert np.all((proposals.score > 0) & (proposals.score <= 1))
-    similarity = masks.jaccard(masks.encode(truth), proposals.masks)
+    similarity = masks.iou(masks.encode(truth), proposals.masks)
     assert similarity.max(axis=1).min() > 0.9
     assert similarity[0].argmax() < 10
 
@@ -61,7 +61,7 @@ def test_few_are_the_first_of_many(scene):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (5, 7, 3), (90, 60, 3)])
-def test_an_image_of_one_colour_has_no_objects(shape):
+def test_an_image_of_one_color_has_no_objects(shape):
     proposals = propose(np.full(shape, 99, np.uint8), PARAMETERS, 10)
     assert proposals.masks == []
     assert proposals.score.shape == (0,)

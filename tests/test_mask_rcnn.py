@@ -20,7 +20,7 @@ from pipeline.detectors.mask_rcnn.training import (
     target,
 )
 from pipeline.pseudo_masks.supervision import PseudoMasks
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Training, fit
 from stages.common.curves import curves
 
@@ -31,29 +31,29 @@ CORNERS = [(0, 0, 20, 30), (10, 30, 40, 60), (4, 4, 44, 60), (20, 8, 21, 50)]
 PARAMETERS = {
     "architecture": {
         "backbone": "tf_efficientnet_lite0",
-        "min_side": 48,
-        "max_side": 96,
-        "anchor": 8,
+        "min_size": 48,
+        "max_size": 96,
+        "anchor_size": 8,
         "channels": 8,
         "mask_layers": 1,
         "box_features": 16,
-        "proposals": 20,
-        "rois": 8,
+        "rpn_post_nms_top_n": 20,
+        "box_batch_size_per_image": 8,
     },
     "weights": "none",
-    "flip": 0.5,
-    "colour_jitter": 0.2,
+    "hflip_prob": 0.5,
+    "color_jitter": 0.2,
     "rounds": 1,
-    "least_find": 0.5,
-    "overlap": 0.6,
+    "min_relative_score": 0.5,
+    "max_overlap": 0.6,
     "schedule": {
         "epochs": 2,
-        "batch": 2,
-        "optimiser": "sgd",
-        "rate": 0.01,
-        "backbone_factor": 0.1,
+        "batch_size": 2,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "backbone_lr_factor": 0.1,
         "weight_decay": 0.0001,
-        "clip": 1.0,
+        "max_grad_norm": 1.0,
     },
     "seed": 3,
 }
@@ -117,12 +117,12 @@ def samples_of(world, settings):
 
 
 def test_a_visit_shows_its_own_draws(world):
-    samples = samples_of(world, parameters(flip=0))
-    # Visit 0: proposal 0 twice for class 1, once; the one of a single row has no box.
-    _, first, _ = samples[Visit(0, 0)]
+    samples = samples_of(world, parameters(hflip_prob=0))
+    # EpochSample 0: proposal 0 twice for class 1, once; the one of a single row has no box.
+    _, first, _ = samples[EpochSample(0, 0)]
     assert first["labels"].tolist() == [2]
     assert first["boxes"].tolist() == [[0, 0, 30, 20]]
-    _, second, _ = samples[Visit(1, 0)]
+    _, second, _ = samples[EpochSample(1, 0)]
     assert second["labels"].tolist() == [2, 2]
     assert second["boxes"].tolist() == [[30, 10, 60, 40], [4, 4, 60, 44]]
     np.testing.assert_array_equal(second["masks"].numpy(), shapes()[[1, 2]])
@@ -134,13 +134,15 @@ def test_images_without_draws_are_skipped_and_counted(world):
 
 
 def test_too_few_visits(world):
-    with pytest.raises(InputError, match=r"draws for 2 visits.* schedule.epochs = 3"):
+    with pytest.raises(InputError, match=r"2 draws per peak.* schedule.epochs = 3"):
         samples_of(world, scheduled(epochs=3))
 
 
 def test_the_mirror_turns_image_boxes_and_masks(world):
-    image, plain, _ = samples_of(world, parameters(flip=0, colour_jitter=0))[Visit(1, 0)]
-    mirrored, turned, _ = samples_of(world, parameters(flip=1, colour_jitter=0))[Visit(1, 0)]
+    image, plain, _ = samples_of(world, parameters(hflip_prob=0, color_jitter=0))[EpochSample(1, 0)]
+    mirrored, turned, _ = samples_of(world, parameters(hflip_prob=1, color_jitter=0))[
+        EpochSample(1, 0)
+    ]
     assert image[:, :, : WIDTH // 2].float().mean() > image[:, :, WIDTH // 2 :].float().mean()
     torch.testing.assert_close(mirrored.flip(2), image)
     torch.testing.assert_close(turned["masks"].flip(2), plain["masks"])
@@ -150,9 +152,9 @@ def test_the_mirror_turns_image_boxes_and_masks(world):
 
 
 def test_resizing_keeps_image_masks_and_boxes_together(world):
-    architecture = {**PARAMETERS["architecture"], "min_side": 96, "max_side": 200}
-    samples = samples_of(world, parameters(architecture=architecture, flip=0))
-    image, wanted, _ = samples[Visit(1, 0)]
+    architecture = {**PARAMETERS["architecture"], "min_size": 96, "max_size": 200}
+    samples = samples_of(world, parameters(architecture=architecture, hflip_prob=0))
+    image, wanted, _ = samples[EpochSample(1, 0)]
     assert image.shape == (3, 96, 128)
     # What was too thin for a box is not any more.
     assert wanted["boxes"].tolist() == [[60, 20, 120, 80], [8, 8, 120, 88], [16, 40, 100, 42]]
@@ -215,7 +217,7 @@ def train(world, settings, name, steps):
 def test_the_same_seed_gives_the_same_weights_interrupted_or_not(world, monkeypatch):
     monkeypatch.setenv("WISE_WORKERS", "1")
     monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", "0")
-    settings = scheduled(batch=1)  # two steps an epoch
+    settings = scheduled(batch_size=1)  # two steps an epoch
     whole = train(world, settings, "whole", steps=4)
     with pytest.raises(KeyboardInterrupt):
         train(world, settings, "interrupted", steps=3)
@@ -227,7 +229,7 @@ def test_the_same_seed_gives_the_same_weights_interrupted_or_not(world, monkeypa
 
 def test_a_training_goes_on_from_given_weights(world, monkeypatch):
     monkeypatch.setenv("WISE_WORKERS", "1")
-    settings = scheduled(rate=1e-9)
+    settings = scheduled(learning_rate=1e-9)
     earlier = untrained(settings.model_copy(update={"seed": 99}))
     write_weights(world.path / "earlier.safetensors", earlier, earlier.description)
     pseudo_masks = PseudoMasks(world.split, *world.stores, settings.schedule.epochs)

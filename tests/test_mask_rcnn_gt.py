@@ -13,7 +13,7 @@ from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.common import masks
 from pipeline.common.errors import InputError
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
-from pipeline.detectors.upper_bound import as_many_steps
+from pipeline.detectors.upper_bound import match_steps
 from pipeline.pseudo_masks.true_masks import TrueMasks
 from pipeline.training.results import RESULTS
 
@@ -59,12 +59,12 @@ def test_fewer_images_are_shown_more_often():
     split = Split(root="", classes=CLASSES, photographs=tuple(shown))
     four = TrueMasks(truth(*(true_image(str(n), 0) for n in range(4))))
     same = MaskRcnnParameters.parse(values, "mask_rcnn")
-    schedule = as_many_steps(same, split, four).schedule
+    schedule = match_steps(same, split, four).schedule
     assert (schedule.epochs, schedule.milestones) == (8, (5,))  # 7.5 and 5
     twice = same.model_copy(update={"rounds": 2})
-    assert as_many_steps(twice, split, four).schedule.epochs == 15
+    assert match_steps(twice, split, four).schedule.epochs == 15
     everything = TrueMasks(truth(*(true_image(str(n), 0) for n in range(10))))
-    assert as_many_steps(same, split, everything) == same
+    assert match_steps(same, split, everything) == same
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def smaller(first, second):
 
 @pytest.mark.parametrize(
     ("shares", "whole"),
-    [(lambda rles: masks.jaccard(rles, rles), union), (masks.overlap, smaller)],
+    [(lambda rles: masks.iou(rles, rles), union), (masks.overlap_with_smaller, smaller)],
     ids=["jaccard", "overlap"],
 )
 @SHORT
@@ -76,8 +76,8 @@ def test_jaccard_is_intersection_over_union_and_overlap_over_the_smaller(shares,
 
 
 def test_no_masks():
-    assert masks.jaccard([], []).shape == (0, 0)
-    assert masks.overlap([]).shape == (0, 0)
+    assert masks.iou([], []).shape == (0, 0)
+    assert masks.overlap_with_smaller([]).shape == (0, 0)
     assert masks.contains([], np.zeros((3, 2), int)).shape == (0, 3)
     assert masks.area([]).shape == (0,)
     assert masks.boxes([]).shape == (0, 4)

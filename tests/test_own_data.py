@@ -39,8 +39,8 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
         model(stage).parse(values, stage)
     assert written["dataset"]["path"] == str(photographs)
     assert written["proposals"]["method"] == "grouping"
-    assert written["sampler"]["agreement"] == 32
-    assert written["sampler"]["visits"] == written["mask_rcnn"]["schedule"]["epochs"]
+    assert written["sampler"]["agreement_power"] == 32
+    assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()
 
@@ -50,7 +50,7 @@ def test_what_is_wrong_gives_status_1_and_json(copy, photographs):
     done = run(copy / "pipeline", "python", "-m", "wise", "check", "--json", check=False)
     assert done.returncode == 1
     report = json.loads(done.stdout)
-    assert any("3.jpg: not an image" in finding["message"] for finding in report["findings"])
+    assert any("3.jpg: not an image" in problem["message"] for problem in report["problems"])
     assert report["estimate"] is None
 
 

@@ -1,5 +1,8 @@
 """What a parameter model refuses, and what it says."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 from pydantic import Field, model_validator
 
@@ -8,6 +11,8 @@ from pipeline.common.parameters import Parameters
 
 
 class Inner(Parameters):
+    renamed: ClassVar[Mapping[str, str]] = {"speed": "rate"}
+
     rate: float = Field(gt=0)
 
 
@@ -31,6 +36,7 @@ def test_yaml_lists_and_whole_numbers_are_taken():
     [
         ({"cuont": 2}, r"stage\.cuont: unknown parameter; did you mean count\? allowed: count, na"),
         ({"inner": {"rate": 1, "rat": 2}}, r"stage\.inner\.rat: unknown.*allowed: rate"),
+        ({"inner": {"speed": 1}}, r"stage\.inner\.speed: now rate"),
         ({"inner": {}}, r"stage\.inner\.rate: missing"),
         ({"count": "1"}, r"stage\.count = '1': .*valid integer"),
         ({"count": True}, r"stage\.count = True: .*valid integer"),

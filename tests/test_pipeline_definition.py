@@ -142,11 +142,11 @@ def test_a_preset_gives_valid_parameters(preset, project):
 
 
 def test_a_preset_starts_from_the_one_that_it_extends(project):
-    (project / "presets/mine.yaml").write_text("extends: voc2012-animals\nprm: {side: 64}\n")
+    (project / "presets/mine.yaml").write_text("extends: voc2012-animals\nprm: {image_size: 64}\n")
     write_preset("voc2012-animals", project)
     expected = yaml.safe_load((project / "params.yaml").read_text())
     write_preset("mine", project)
-    expected["prm"]["side"] = 64
+    expected["prm"]["image_size"] = 64
     assert yaml.safe_load((project / "params.yaml").read_text()) == expected
 
 

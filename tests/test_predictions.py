@@ -12,7 +12,12 @@ from pipeline.common import masks, runtime
 from pipeline.common.images import read_image
 from pipeline.detectors.mask_rcnn.inference import predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
-from pipeline.detectors.predictions import PredictionsParameters, Predictor, rescored, without_parts
+from pipeline.detectors.predictions import (
+    PredictionsParameters,
+    Predictor,
+    rescored,
+    suppress_parts,
+)
 from pipeline.execution.pool import ordered_map
 
 HEIGHT, WIDTH = 100, 150
@@ -20,12 +25,18 @@ HEIGHT, WIDTH = 100, 150
 
 def detector():
     runtime.seed_everything(0)
-    return MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=10).eval()
+    return MaskRcnn(DESCRIPTION, "none", min_score=0.0, max_detections=10).eval()
 
 
 def keeping(**changes):
     """Parameters that keep the ten best as the detector has them, but for some changes."""
-    values = {"score_threshold": 0.0, "detections": 10, "presence": 0, "flip": False, "overlap": 1}
+    values = {
+        "min_score": 0.0,
+        "max_detections": 10,
+        "presence_weight": 0,
+        "flip": False,
+        "max_overlap": 1,
+    }
     return PredictionsParameters(**{**values, **changes})
 
 
@@ -56,7 +67,7 @@ def test_detections_come_back_at_the_size_of_the_photograph():
     instances = predict(Known(found), np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=False)
     expected = np.zeros((HEIGHT, WIDTH), bool)
     expected[25:75, 50:100] = True  # 100 / 64 times the box; the empty mask is gone
-    assert masks.jaccard(instances.masks, masks.encode(expected[None])).min() > 0.9
+    assert masks.iou(instances.masks, masks.encode(expected[None])).min() > 0.9
     assert instances.label.tolist() == [1]
     assert instances.score.tolist() == [np.float32(0.9)]
 
@@ -83,7 +94,7 @@ def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_
 
 
 def test_with_its_mirror_image_a_photograph_may_show_nothing():
-    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.99, detections=10).eval()
+    network = MaskRcnn(DESCRIPTION, "none", min_score=0.99, max_detections=10).eval()
     found = predict(network, np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=True)
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
 
@@ -118,7 +129,7 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
 
 def test_a_threshold_above_every_score_leaves_nothing(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
-    parameters = keeping(score_threshold=0.99)
+    parameters = keeping(min_score=0.99)
     found = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[0])
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
 
@@ -135,14 +146,14 @@ def test_a_part_of_a_better_one_of_its_class_is_dropped_whichever_is_the_larger(
     found = Instances(masks.encode(shapes), labels, np.linspace(0.9, 0.4, 6, dtype=np.float32))
 
     def kept(most):
-        return [round(10 * float(score)) for score in without_parts(found, most).score]
+        return [round(10 * float(score)) for score in suppress_parts(found, most).score]
 
     assert kept(0.6) == [9, 7, 6, 4]
     assert kept(0.4) == [9, 7, 6]
     assert kept(0.2) == [9, 7]
     assert kept(1.0) == [9, 8, 7, 6, 5, 4]
     none = found.take(np.arange(0))
-    assert len(without_parts(none, 0.6).masks) == 0
+    assert len(suppress_parts(none, 0.6).masks) == 0
 
 
 def test_the_classifier_says_which_classes_there_are():
@@ -167,14 +178,14 @@ def test_the_classifier_says_which_classes_there_are():
 def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
     description = PrmDescription(
-        backbone="tf_efficientnet_lite0", classes=DESCRIPTION.classes, side=64, upsample=1
+        backbone="tf_efficientnet_lite0", classes=DESCRIPTION.classes, image_size=64, upsample=1
     )
     torch.manual_seed(0)
     write_weights(tmp_path / "prm.safetensors", Prm(description, "none"), description)
     alone, asked = (
         Predictor(
             tmp_path / "weights.safetensors",
-            keeping(presence=weight),
+            keeping(presence_weight=weight),
             tmp_path / "prm.safetensors",
         )(photographs[0])
         for weight in (0.0, 1.0)

@@ -12,10 +12,10 @@ from pipeline.artifacts.split import Photograph, Split
 from pipeline.classifier.network import peak_scores
 from pipeline.classifier.training import PrmParameters, TaggedImages, prm_loss, untrained
 from pipeline.common.errors import InputError
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 
 VALUES = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["prm"]
-PARAMETERS = PrmParameters.parse({**VALUES, "side": 64}, "prm")
+PARAMETERS = PrmParameters.parse({**VALUES, "image_size": 64}, "prm")
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def test_images_are_warped_flipped_at_random_and_carry_their_tags(split):
     samples = TaggedImages(split, 64, seed=0)
     sides = set()
     for epoch in range(20):
-        image, tags = samples[Visit(epoch, 0)]
+        image, tags = samples[EpochSample(epoch, 0)]
         assert image.shape == (3, 64, 64)
         assert tags.tolist() == [0, 1]
         bright = image[0].float().mean(0)
         assert abs(bright[:20].mean() - bright[-20:].mean()) > 250
         sides.add(bool(bright[0] > bright[-1]))
     assert sides == {True, False}
-    assert samples[Visit(0, 3)][1].tolist() == [1, 0]
+    assert samples[EpochSample(0, 3)][1].tolist() == [1, 0]
 
 
 def test_no_tags_are_refused(split):
@@ -66,7 +66,7 @@ def test_it_starts_from_how_frequent_the_tags_are(split):
     expected = torch.logit(torch.tensor([10 / 12, 2 / 12]))
     assert (scores - expected).abs().max() < 0.8
     samples = TaggedImages(split, 64, seed=0)
-    batch = samples.collate([samples[Visit(0, item)] for item in range(10)])
+    batch = samples.collate([samples[EpochSample(0, item)] for item in range(10)])
     loss = prm_loss(network, "mean")(batch)["soft_margin"]
     entropy = F.binary_cross_entropy(torch.tensor([0.9, 0.1]), torch.tensor([0.9, 0.1]))
     assert loss.total / loss.count == pytest.approx(entropy.item(), abs=0.1)

@@ -29,7 +29,7 @@ def clock(monkeypatch):
 
 
 def test_without_a_terminal_lines_tell_how_long_it_will_take(clock, capsys):
-    # Half a minute until the first item is there, then one every ten seconds.
+    # SplitResults a minute until the first item is there, then one every ten seconds.
     seconds = [30, *(19 * [10])]
     assert list(progress.track(clock.items(seconds), 20, "peaks")) == list(range(20))
     lines = capsys.readouterr().err.splitlines()

@@ -22,26 +22,26 @@ from pipeline.proposals.sharpmask.inference import (
 from pipeline.proposals.sharpmask.network import PATCH, STRIDE, WINDOW, SharpMask
 
 PYRAMID_VALUES = {
-    "smallest_scale": -1.0,
-    "largest_scale": 0.0,
+    "min_scale": -1.0,
+    "max_scale": 0.0,
     "octave_step": 0.5,
     "mask_threshold": 0.2,
-    "nms": 1.0,
+    "nms_threshold": 1.0,
     "flip": False,
 }
 GROUPING_VALUES = {
-    "side": 64,
-    "colour_spaces": ["lab"],
+    "image_size": 64,
+    "color_spaces": ["lab"],
     "scales": [50.0],
-    "superpixel": 10,
-    "smallest": 0.002,
-    "joined": 5,
+    "min_superpixel_area": 10,
+    "min_area": 0.002,
+    "paired_regions": 5,
 }
 VALUES = {
     "method": "sharpmask",
     "source": SHARPMASK_SOURCE,
     "supervision": "",
-    "count": 20,
+    "max_proposals": 20,
     "sharpmask": PYRAMID_VALUES,
     "grouping": GROUPING_VALUES,
 }
@@ -79,7 +79,7 @@ def test_the_best_of_few_are_the_first_of_many(network, image):
     many = propose_windows(network, image, PYRAMID, 20)
     few = propose_windows(network, image, PYRAMID, 5)
     np.testing.assert_allclose(few.score, many.score[: len(few.score)], rtol=1e-6)
-    ious = np.diag(masks.jaccard(few.masks, many.masks[: len(few.masks)]))
+    ious = np.diag(masks.iou(few.masks, many.masks[: len(few.masks)]))
     assert ious.min() > 0.99
 
 
@@ -152,7 +152,7 @@ def test_spans_lie_in_window_and_photograph():
 
 def test_scales_are_half_octaves():
     published = PyramidParameters.parse(
-        {**PYRAMID_VALUES, "smallest_scale": -2.5, "largest_scale": 0.5}, "sharpmask"
+        {**PYRAMID_VALUES, "min_scale": -2.5, "max_scale": 0.5}, "sharpmask"
     )
     np.testing.assert_allclose(published.scales(), 2.0 ** np.arange(-2.5, 0.51, 0.5))
 
@@ -165,7 +165,7 @@ def test_same_bytes_whatever_the_workers(network, image, tmp_path, monkeypatch):
     for number in range(3):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(np.roll(image, number * 20, axis=1)).save(paths[-1])
-    count = PARAMETERS.count
+    count = PARAMETERS.max_proposals
     by_sharpmask = SharpMaskProposer(weights, PARAMETERS.sharpmask, count)
     for proposer in (by_sharpmask, Grouper(PARAMETERS.grouping, count)):
         one, two = (list(ordered_map(proposer, paths, workers)) for workers in (1, 2))
@@ -179,22 +179,22 @@ def test_same_bytes_whatever_the_workers(network, image, tmp_path, monkeypatch):
 
 def test_suppression_keeps_the_best_of_what_is_alike(network, image):
     every = propose_windows(network, image, PYRAMID, 40)
-    some = propose_windows(network, image, PYRAMID.model_copy(update={"nms": 0.5}), 40)
+    some = propose_windows(network, image, PYRAMID.model_copy(update={"nms_threshold": 0.5}), 40)
     assert 0 < len(some.masks) < len(every.masks)
-    similarity = masks.jaccard(some.masks, some.masks)
+    similarity = masks.iou(some.masks, some.masks)
     assert np.triu(similarity, 1).max() <= 0.5
     kept = [every.masks.index(mask) for mask in some.masks]
     assert kept == sorted(kept)
     assert kept[0] == 0
     for left_out in set(range(len(every.masks))) - set(kept):
         better = [every.masks[k] for k in kept if k < left_out]
-        assert masks.jaccard([every.masks[left_out]], better).max() > 0.5
+        assert masks.iou([every.masks[left_out]], better).max() > 0.5
 
 
 def test_what_is_suppressed_makes_room_for_others(network, image):
-    suppressing = PYRAMID.model_copy(update={"nms": 0.8})
+    suppressing = PYRAMID.model_copy(update={"nms_threshold": 0.8})
     every = propose_windows(network, image, PYRAMID, 10_000)
-    kept = masks.unsuppressed(every.masks, 0.8)
+    kept = masks.nms(every.masks, 0.8)
     assert 8 <= len(kept) < len(every.masks)
     count = len(kept) - 1
     assert kept[count - 1] >= count  # not among the best `count` windows
@@ -205,7 +205,7 @@ def test_what_is_suppressed_makes_room_for_others(network, image):
 
 def test_mirror_images_have_mirrored_proposals(network, image):
     """At scales at which the mirrored grid of windows is the grid of the mirror image."""
-    changes = {"octave_step": 1.0, "smallest_scale": -1.0, "largest_scale": 0.0, "flip": True}
+    changes = {"octave_step": 1.0, "min_scale": -1.0, "max_scale": 0.0, "flip": True}
     parameters = PYRAMID.model_copy(update=changes)
     image = np.pad(image[:, :96], ((0, 6), (0, 0), (0, 0)))
     once, mirrored = (
@@ -214,7 +214,7 @@ def test_mirror_images_have_mirrored_proposals(network, image):
     )
     np.testing.assert_allclose(once.score, mirrored.score, atol=1e-6)
     back = masks.encode(masks.decode(mirrored.masks, 96, 96)[:, :, ::-1])
-    assert np.diag(masks.jaccard(once.masks, back)).min() > 0.99
+    assert np.diag(masks.iou(once.masks, back)).min() > 0.99
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -235,8 +235,8 @@ def test_impossible_values_are_refused(key, value):
         ("sharpmask", "mask_threshold", 1.0),
         ("sharpmask", "octave_step", 0.0),
         ("sharpmask", "nms", 0.0),
-        ("grouping", "colour_spaces", ["cmyk"]),
-        ("grouping", "colour_spaces", []),
+        ("grouping", "color_spaces", ["cmyk"]),
+        ("grouping", "color_spaces", []),
         ("grouping", "scales", [-1.0]),
         ("grouping", "joined", 0),
     ],
@@ -247,8 +247,8 @@ def test_impossible_values_of_a_method_are_refused(block, key, value):
 
 
 def test_a_pyramid_the_wrong_way_round_is_refused():
-    with pytest.raises(InputError, match="smallest_scale is above largest_scale"):
-        PyramidParameters.parse({**PYRAMID_VALUES, "smallest_scale": 1.0}, "sharpmask")
+    with pytest.raises(InputError, match="min_scale is above max_scale"):
+        PyramidParameters.parse({**PYRAMID_VALUES, "min_scale": 1.0}, "sharpmask")
 
 
 @pytest.mark.parametrize(

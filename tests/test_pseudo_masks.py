@@ -72,7 +72,7 @@ def export(out, layout):
     )
 
 
-def jaccard(first, second):
+def iou(first, second):
     return (first & second).sum() / (first | second).sum()
 
 
@@ -95,7 +95,7 @@ def test_coco_in_the_layout_of_fiftyone(project, tmp_path):
         for annotation in found:
             mask = shapes()[annotation["category_id"] - 1]
             assert all(len(polygon) >= 6 for polygon in annotation["segmentation"])
-            assert jaccard(coco.annToMask(annotation) > 0, mask) > 0.95
+            assert iou(coco.annToMask(annotation) > 0, mask) > 0.95
             assert annotation["area"] == mask.sum()
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             extent = [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
@@ -122,7 +122,7 @@ def test_yolo_as_ultralytics_finds_it(project, tmp_path):
             corners = np.array(numbers, float).reshape(-1, 2) * [4 * WIDTH, 4 * HEIGHT] - 0.5
             drawn = Image.new("1", (4 * WIDTH, 4 * HEIGHT))
             ImageDraw.Draw(drawn).polygon([tuple(corner) for corner in corners], fill=1)
-            assert jaccard(np.asarray(drawn)[2::4, 2::4], shapes()[int(label)]) > 0.95
+            assert iou(np.asarray(drawn)[2::4, 2::4], shapes()[int(label)]) > 0.95
 
 
 def replace_document(project, content):

@@ -182,8 +182,8 @@ def test_peaks_are_followed_to_instances_and_draws(tmp_path):
     quality = follow(tmp_path, [0, 1, 0, 1])
     assert (quality["instances"], quality["peaks"]) == (2, 4)
     assert (quality["hit_instances"], quality["right_peaks"]) == (100, 75)
-    assert quality["placed_peaks"] == pytest.approx(100 * 2 / 3, abs=1e-3)
-    assert (quality["best"], quality["most_objectlike"], quality["drawn"]) == (75, 50, 62.5)
+    assert quality["covered_peaks"] == pytest.approx(100 * 2 / 3, abs=1e-3)
+    assert (quality["best"], quality["top_scoring"], quality["drawn"]) == (75, 50, 62.5)
     cat = quality["per_class"]["cat"]
     assert (cat["hit_instances"], cat["right_peaks"], cat["best"], cat["drawn"]) == (
         *(100, 50),

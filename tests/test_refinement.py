@@ -29,7 +29,7 @@ def proposals_of(shapes, rng):
 
 
 def settings(objectness=0.0, similarity=0.0):
-    return RefinementParameters(minimum_objectness=objectness, minimum_similarity=similarity)
+    return RefinementParameters(min_objectness=objectness, min_iou=similarity)
 
 
 def by_loop(shapes, candidates, objectness, minimum, least):

@@ -36,7 +36,7 @@ from stages.common.shelf import Shelf
 HOSTILE = "<b>猫</b> & \"قط\"<script>alert('x')</script>"
 CLASSES = (HOSTILE, "dog", "emu")  # no image shows an emu
 HEIGHT, WIDTH = 60, 80
-PARAMETERS = ReportParameters(images=1, side=64, least_score=0.5, seed=0)
+PARAMETERS = ReportParameters(images_per_class=1, image_size=64, min_relative_score=0.5, seed=0)
 TEMPLATES = ROOT / "pipeline" / "report"
 SVG = "{http://www.w3.org/2000/svg}"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -373,16 +373,16 @@ def test_every_fate_of_a_pseudo_mask():
     drawn = np.array([[0], [2], [3]], np.int32)
     draws = Draws(np.zeros(3, np.int16), [], [], drawn)
     peaks = points((0, 5, 5), (0, 5, 25), (0, 5, 45), (1, 5, 65))
-    fates = losses.of_pseudo_masks(true_image("a", objects), peaks, proposals, draws)
-    assert fates == [
+    outcomes = losses.of_pseudo_masks(true_image("a", objects), peaks, proposals, draws)
+    assert outcomes == [
         (0, "right"),
         (0, "poor mask"),
         (0, "no proposal"),
         (0, "wrong class"),
         (1, "no peak"),
     ]
-    assert set(losses.OF_PSEUDO_MASKS) == {fate for _, fate in fates}
-    counted = losses.Losses.count(losses.OF_PSEUDO_MASKS, fates, CLASSES)
+    assert set(losses.OF_PSEUDO_MASKS) == {outcome for _, outcome in outcomes}
+    counted = losses.FailureCounts.count(losses.OF_PSEUDO_MASKS, outcomes, CLASSES)
     assert counted.by_class["dog"] == {"no peak": 1}
     assert counted.whole.total() == 5
 
@@ -392,8 +392,13 @@ def test_every_fate_of_a_prediction():
     found = instances(
         (0, 0.9, square(0, 2, 10)), (1, 0.8, square(0, 20, 10)), (0, 0.7, square(5, 45, 10))
     )
-    fates = losses.of_predictions(true_image("a", objects), found)
-    assert [fate for _, fate in fates] == ["right", "wrong class", "poor mask", "not found"]
+    outcomes = losses.of_predictions(true_image("a", objects), found)
+    assert [outcome for _, outcome in outcomes] == [
+        "right",
+        "wrong class",
+        "poor mask",
+        "not found",
+    ]
     assert losses.of_predictions(true_image("a", []), found) == []
     assert losses.of_predictions(true_image("a", objects[:1]), instances()) == [(0, "not found")]
 
@@ -452,9 +457,9 @@ def test_a_line_is_broken_where_nothing_is_known():
     assert path.count("L") == 1
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance as WCAG 2 defines it."""
-    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    channels = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
@@ -463,11 +468,11 @@ def test_contrast_is_enough_in_light_and_dark():
     style = (TEMPLATES / "style.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     for theme in (light, dark):
-        colours = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))
+        colors = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))
         for name, least in {"ink": 7, "muted": 4.5, "accent": 4.5}.items() | {
             (f"series-{k}", 3) for k in range(6)
         }:
-            brightness = sorted(luminance(colours[key]) for key in (name, "paper"))
+            brightness = sorted(luminance(colors[key]) for key in (name, "paper"))
             assert (brightness[1] + 0.05) / (brightness[0] + 0.05) >= least, name
 
 
@@ -549,6 +554,6 @@ def test_focus_can_be_seen(opened):
 def test_what_was_counted_and_painted_is_not_made_again(project, page):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        for name in ("count_losses", "choose_pictures"):
+        for name in ("count_failures", "choose_pictures"):
             patch.setattr(stage, name, None)
         assert stage.make_page(stage.results(Shelf()), PARAMETERS, project / "work") == page

@@ -29,29 +29,33 @@ AFTER_SAMPLER = ["sampler", "mask_rcnn", "predictions", "refinement", "evaluatio
 def tiny_parameters():
     """The embedded default with fewer of everything."""
     parameters = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
-    one_epoch = {"epochs": 1, "batch": 4}
+    one_epoch = {"epochs": 1, "batch_size": 4}
     parameters["dataset"] |= {"kind": "voc", "path": "photographs/VOC2012"}
     parameters["dataset"]["tags"] = "photographs/VOC2012/ImageSets/Main"
-    parameters["prm"]["side"] = 96
+    parameters["prm"]["image_size"] = 96
     parameters["prm"]["schedule"] |= one_epoch
     parameters["sharpmask"] |= {
         "path": "photographs/source",
-        "features": 8,
-        "code": 16,
-        "score": 16,
-        "lateral": 8,
-        "refinement": 8,
+        "feature_channels": 8,
+        "code_channels": 16,
+        "score_channels": 16,
+        "lateral_channels": 8,
+        "refinement_channels": 8,
         "samples_per_epoch": 8,
     }
     parameters["sharpmask"]["deepmask"] |= one_epoch
     parameters["sharpmask"]["sharpening"] |= one_epoch
-    parameters["proposals"]["count"] = 40
-    parameters["proposals"]["sharpmask"]["largest_scale"] = -0.5
-    parameters["sampler"]["visits"] = 1
-    parameters["mask_rcnn"]["architecture"] |= {"min_side": 64, "max_side": 96, "channels": 16}
-    parameters["mask_rcnn"]["architecture"] |= {"box_features": 16, "proposals": 20, "rois": 16}
+    parameters["proposals"]["max_proposals"] = 40
+    parameters["proposals"]["sharpmask"]["max_scale"] = -0.5
+    parameters["sampler"]["draws_per_peak"] = 1
+    parameters["mask_rcnn"]["architecture"] |= {"min_size": 64, "max_size": 96, "channels": 16}
+    parameters["mask_rcnn"]["architecture"] |= {
+        "box_features": 16,
+        "rpn_post_nms_top_n": 20,
+        "box_batch_size_per_image": 16,
+    }
     parameters["mask_rcnn"]["schedule"] |= one_epoch
-    parameters["predictions"]["score_threshold"] = 0.0
+    parameters["predictions"]["min_score"] = 0.0
     return parameters
 
 
@@ -232,8 +236,13 @@ def test_another_temperature_runs_the_sampler_and_what_follows(project):
     [
         ("sampler", "temperatur", 1, r"sampler\.temperatur: unknown.*did you mean temperature"),
         ("sampler", "temperature", 0, r"sampler\.temperature = 0.*above 0.*argmax.*1e-6"),
-        ("peaks", "minimum", 1.5, r"peaks\.minimum = 1\.5: .*less than or equal to 1"),
-        ("prm", "side", "large", r"prm\.side = 'large': .*integer"),
+        (
+            "peaks",
+            "min_relative_height",
+            1.5,
+            r"peaks\.min_relative_height = 1\.5: .*less than or equal to 1",
+        ),
+        ("prm", "image_size", "large", r"prm\.image_size = 'large': .*integer"),
         ("dataset", "path", "nowhere", r"nowhere"),
         ("dataset", "train", "trian", r"trian.*train, val"),
         ("sharpmask", "path", "nowhere", r"nowhere"),

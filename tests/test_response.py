@@ -104,7 +104,7 @@ def test_the_network_is_as_before_afterwards():
 def test_padding_and_depthwise_convolutions_of_a_real_trunk():
     """What lies far from a peak's receptive field does not respond; the shape is the image's."""
     description = PrmDescription(
-        backbone="tf_efficientnet_lite0", classes=("a", "b"), side=96, upsample=8
+        backbone="tf_efficientnet_lite0", classes=("a", "b"), image_size=96, upsample=8
     )
     network = Prm(description, weights="package").eval()
     image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
@@ -167,7 +167,7 @@ def test_real_trunks_against_the_definition(backbone, weights):
     Whether peaks go back one by one or together.
     """
     torch.manual_seed(0)
-    description = PrmDescription(backbone=backbone, classes=("a", "b"), side=64, upsample=4)
+    description = PrmDescription(backbone=backbone, classes=("a", "b"), image_size=64, upsample=4)
     network = Prm(description, weights=weights).eval().double()
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     peaks = torch.tensor([[1, 0, 2, 3], [0, 1, 5, 6], [1, 1, 7, 0]])

@@ -22,7 +22,7 @@ def folders(tmp_path_factory):
     """One folder for undisturbed runs, one for killed ones."""
     both = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("killed")
     for folder in both:
-        make(folder, epochs=2, batch=1, rounds=2, least_find=0.0)
+        make(folder, epochs=2, batch=1, rounds=2, min_relative_score=0.0)
         enable(folder)
         index = folder / "data" / "dataset"
         shutil.copy(index / "train.json", index / "val.json")

@@ -12,20 +12,20 @@ from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import write_weights
 from pipeline.classifier.network import Prm, peak_scores
 from pipeline.classifier.peaks import PeaksParameters, locate
-from pipeline.classifier.retrieval import RetrievalParameters, Retriever, Shown, retrieve
+from pipeline.classifier.retrieval import PhotographFile, RetrievalParameters, Retriever, retrieve
 from pipeline.common import masks
 from pipeline.common.errors import InputError
 
 HEIGHT, WIDTH, SIDE, STRIDE = 50, 70, 64, 4
 VALUES = {
-    "least_peak": 0.0,
-    "candidates": 100,
-    "smallest": 0.00002,
-    "largest": 0.85,
+    "min_peak_height": 0.0,
+    "max_candidates": 100,
+    "min_area": 0.00002,
+    "max_area": 0.85,
     "balance": 0.8,
     "penalty": 0.0002,  # times SIDE squared about what is published for 448 pixels
-    "background": 0.95,
-    "nms": 0.3,
+    "background_threshold": 0.95,
+    "nms_threshold": 0.3,
 }
 
 
@@ -69,14 +69,14 @@ def random_case(seed):
 def by_loops(peaks, maps, proposals, settings):
     """PRM 3.3, peak by peak and mask by mask: (label, mask, confidence), by falling confidence."""
     found = []
-    shapes = masks.decode(proposals.masks, HEIGHT, WIDTH)[: settings.candidates]
+    shapes = masks.decode(proposals.masks, HEIGHT, WIDTH)[: settings.max_candidates]
     for label, response in zip(peaks.label, peaks.response, strict=True):
         spread = np.kron(response, np.ones((STRIDE, STRIDE))) / STRIDE**2
         magnified = zoom(maps[label].numpy(), SIDE / 8, order=1, mode="nearest", grid_mode=True)
-        is_background = magnified < settings.background * magnified.mean()
+        is_background = magnified < settings.background_threshold * magnified.mean()
         best = (-np.inf, None)
         for shape in shapes:
-            if not settings.smallest <= shape.mean() < settings.largest:
+            if not settings.min_area <= shape.mean() < settings.max_area:
                 continue
             warped = np.asarray(Image.fromarray(shape).resize((SIDE, SIDE), Image.NEAREST))
             grown = binary_dilation(warped, np.ones((5, 5)))
@@ -89,7 +89,7 @@ def by_loops(peaks, maps, proposals, settings):
     kept = []
     for score, shape, label in sorted(found, key=lambda entry: -entry[0]):
         overlaps = [(shape & other).sum() / (shape | other).sum() for _, other, _ in kept]
-        if max(overlaps, default=0) <= settings.nms:
+        if max(overlaps, default=0) <= settings.nms_threshold:
             kept.append((score, shape, label))
     probability = torch.sigmoid(peak_scores(maps[None], "mean")[0])
     parts = [np.clip(score / (settings.balance + 1), 0, 1) for score, _, _ in kept]
@@ -101,7 +101,8 @@ def by_loops(peaks, maps, proposals, settings):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"candidates": 12, "largest": 0.2, "smallest": 0.05}, {"background": 3.0}]
+    "changed",
+    [{}, {"max_candidates": 12, "max_area": 0.2, "min_area": 0.05}, {"background_threshold": 3.0}],
 )
 def test_like_loops_over_decoded_masks(changed):
     settings = parameters(**changed)
@@ -125,7 +126,9 @@ def test_of_two_classes_on_one_mask_the_higher_scored_is_left():
     proposals = proposals_of([rectangle(12, 17, 25, 35), rectangle(40, 60, 50, 70)])
     found = retrieve(peaks, torch.ones(2, 8, 8), proposals, SIDE, parameters())
     assert found.label.tolist() == [0]
-    everything = retrieve(peaks, torch.ones(2, 8, 8), proposals, SIDE, parameters(nms=1.0))
+    everything = retrieve(
+        peaks, torch.ones(2, 8, 8), proposals, SIDE, parameters(nms_threshold=1.0)
+    )
     assert sorted(everything.label.tolist()) == [0, 1]
 
 
@@ -134,7 +137,7 @@ def test_of_two_classes_on_one_mask_the_higher_scored_is_left():
     [
         ([], {}),
         ([rectangle(0, 0, HEIGHT, WIDTH)], {}),  # larger than allowed
-        ([rectangle(0, 0, 20, 20)], {"least_peak": 1.5}),
+        ([rectangle(0, 0, 20, 20)], {"min_peak_height": 1.5}),
     ],
 )
 def test_without_candidates_or_high_peaks_there_is_nothing(shapes, changed):
@@ -146,11 +149,11 @@ def test_without_candidates_or_high_peaks_there_is_nothing(shapes, changed):
 
 
 def test_impossible_areas_are_refused():
-    with pytest.raises(InputError, match=r"retrieval.*smallest is not below largest"):
-        parameters(smallest=0.5, largest=0.5)
+    with pytest.raises(InputError, match=r"retrieval.*min_area is not below max_area"):
+        parameters(min_area=0.5, max_area=0.5)
 
 
-FINDING = PeaksParameters(minimum=0.0, response_stride=4)
+FINDING = PeaksParameters(min_relative_height=0.0, response_stride=4)
 
 
 @pytest.fixture
@@ -173,10 +176,10 @@ def world(tmp_path):
 
 
 def retrieved(world, peaks):
-    settings = parameters(least_peak=-1000.0)
+    settings = parameters(min_peak_height=-1000.0)
     weights = world / "weights.safetensors"
     retriever = Retriever(weights, world / "proposals", peaks, settings)
-    return retriever(Shown("one", world / "one.png"))
+    return retriever(PhotographFile("one", world / "one.png"))
 
 
 def test_peaks_that_are_not_known_are_those_of_the_classes_seen(world):

@@ -25,7 +25,9 @@ def scene(points):
 
 
 def parameters(temperature, visits, agreement=0.0):
-    return SamplerParameters(temperature=temperature, agreement=agreement, visits=visits, seed=0)
+    return SamplerParameters(
+        temperature=temperature, agreement_power=agreement, draws_per_peak=visits, seed=0
+    )
 
 
 def draws(temperature, visits=20_000, points=((20, 20),), agreement=0.0):
@@ -106,13 +108,13 @@ def test_any_power_of_agreement_leaves_probabilities():
 def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
     peaks, proposals = scene([(20, 20), (19, 19)])
     result = draw(peaks, proposals, parameters(1e-6, 1), np.random.default_rng(0))
-    instances = result.instances(proposals, visit=0)
+    instances = result.instances(proposals, epoch=0)
     assert instances.masks == [proposals.masks[0]]
     assert instances.score.tolist() == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0])
 def test_a_temperature_without_meaning_says_how_to_ask_for_the_argmax(temperature):
-    values = {"temperature": temperature, "agreement": 0.0, "visits": 1, "seed": 0}
+    values = {"temperature": temperature, "agreement_power": 0.0, "draws_per_peak": 1, "seed": 0}
     with pytest.raises(InputError, match=r"sampler\.temperature = .*above 0.*argmax.*1e-6"):
         SamplerParameters.parse(values, "sampler")

@@ -6,7 +6,7 @@ import pytest
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import masks
-from pipeline.pseudo_masks.self_training import Relabelled
+from pipeline.pseudo_masks.self_training import SelfTrainingMasks
 
 CLASSES = ("cat", "dog", "cow")
 SIDE = 20
@@ -50,7 +50,7 @@ def relabelled(tmp_path):
         for name, of_image in found.items():
             store.add(name, SIDE, SIDE, of_image)
     split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
-    return Relabelled(split, InstanceStore(tmp_path / "train"), 0.6, Drawn())
+    return SelfTrainingMasks(split, InstanceStore(tmp_path / "train"), 0.6, Drawn())
 
 
 def described(shown):

@@ -21,37 +21,37 @@ from pipeline.proposals.sharpmask.windows import (
     is_background,
     object_window,
 )
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 
 SCHEDULE = {
     "epochs": 1,
-    "batch": 4,
-    "optimiser": "adamw",
-    "rate": 0.01,
-    "backbone_factor": 0.1,
+    "batch_size": 4,
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "backbone_lr_factor": 0.1,
     "weight_decay": 0.0,
 }
 VALUES = {
     "path": "a-source",
-    "smallest_object": 16.0,
+    "min_object_size": 16.0,
     "backbone": "tf_efficientnet_lite0",
     "weights": "none",
-    "features": 8,
-    "code": 8,
-    "score": 8,
-    "lateral": 4,
-    "refinement": 8,
+    "feature_channels": 8,
+    "code_channels": 8,
+    "score_channels": 8,
+    "lateral_channels": 4,
+    "refinement_channels": 8,
     "dropout": 0.5,
-    "mask_weight": 3.0,
-    "shift": 16.0,
-    "octaves": 0.25,
-    "stretch": 0.0,
-    "transplants": 0.0,
+    "mask_loss_weight": 3.0,
+    "shift_jitter": 16.0,
+    "scale_jitter": 0.25,
+    "aspect_jitter": 0.0,
+    "copy_paste": 0.0,
     "negative_distance": 32.0,
     "negative_octaves": 1.0,
-    "smallest_scale": -2.5,
-    "largest_scale": 0.5,
-    "colour_jitter": 0.2,
+    "min_scale": -2.5,
+    "max_scale": 0.5,
+    "color_jitter": 0.2,
     "samples_per_epoch": 8,
     "deepmask": SCHEDULE,
     "sharpening": SCHEDULE,
@@ -96,7 +96,7 @@ def test_an_objects_window_is_within_the_jitter(image):
 
 def test_windows_are_stretched_within_the_limit(image):
     rng = np.random.default_rng(0)
-    windows = [object_window(image.objects[0], rng, changed(stretch=0.5)) for _ in range(300)]
+    windows = [object_window(image.objects[0], rng, changed(aspect_jitter=0.5)) for _ in range(300)]
     stretch = np.array([window.stretch for window in windows])
     assert stretch.min() < -0.45 < 0.45 < stretch.max()
     assert np.abs(stretch).max() <= 0.5
@@ -171,11 +171,11 @@ def test_a_stretched_cut_is_wider_than_high():
 def test_an_object_is_shown_on_another_images_background(image, tmp_path):
     Image.new("RGB", (320, 240), (0, 200, 0)).save(tmp_path / "green.png")
     green = SourceImage(tmp_path / "green.png", 240, 320, (), ())
-    parameters = changed(colour_jitter=0.0, transplants=1.0)
+    parameters = changed(color_jitter=0.0, copy_paste=1.0)
     samples = PatchSamples([image, green], parameters, 160, background=False)
     grounds = set()
     for item in range(12):
-        patch = samples[Visit(0, item)]
+        patch = samples[EpochSample(0, item)]
         pixels, on_object = patch["image"][:, 16:-16, 16:-16], patch["mask"][0] > 0
         assert (pixels[0] > 100)[on_object].float().mean() > 0.95
         ground = pixels[:, ~on_object].float().mean(1)
@@ -186,10 +186,10 @@ def test_an_object_is_shown_on_another_images_background(image, tmp_path):
 @pytest.mark.parametrize("stretch", [0.0, 0.5])
 def test_mask_and_picture_agree(image, stretch):
     samples = PatchSamples(
-        [image], changed(colour_jitter=0.0, stretch=stretch), 160, background=False
+        [image], changed(color_jitter=0.0, aspect_jitter=stretch), 160, background=False
     )
     for item in range(6):
-        patch = samples[Visit(0, item)]
+        patch = samples[EpochSample(0, item)]
         red = patch["image"][0, 16:-16, 16:-16] > 100
         on_object = patch["mask"][0] > 0
         assert on_object.any()
@@ -199,9 +199,9 @@ def test_mask_and_picture_agree(image, stretch):
 
 def test_small_objects_are_not_drawn_and_none_at_all_is_refused(image):
     assert PatchSamples([image], PARAMETERS, 112, background=True).objects == 1
-    assert PatchSamples([image], changed(smallest_object=15.0), 112, background=True).objects == 2
+    assert PatchSamples([image], changed(min_object_size=15.0), 112, background=True).objects == 2
     with pytest.raises(InputError, match="a-source: no object with a mask"):
-        PatchSamples([image], changed(smallest_object=90.0), 112, background=True)
+        PatchSamples([image], changed(min_object_size=90.0), 112, background=True)
 
 
 def test_categories_are_drawn_evenly(tmp_path):
@@ -209,24 +209,24 @@ def test_categories_are_drawn_evenly(tmp_path):
     many = tuple(thing(0, 0, 64, 20) for _ in range(19))
     one = thing(0, 100, 16, 64, category=2)
     image = SourceImage(tmp_path / "a.png", 240, 320, (*many, one), ())
-    samples = PatchSamples([image], changed(shift=0.0), 16, background=False)
+    samples = PatchSamples([image], changed(shift_jitter=0.0), 16, background=False)
     upright = 0
     for item in range(100):
-        mask = samples[Visit(0, item)]["mask"][0] > 0
+        mask = samples[EpochSample(0, item)]["mask"][0] > 0
         upright += bool(mask.any(dim=1).sum() > mask.any(dim=0).sum())
     assert 30 <= upright <= 70
 
 
 def test_half_the_patches_are_background_and_visits_repeat(image):
     samples = PatchSamples([image], PARAMETERS, 112, background=True)
-    batch = samples.collate([samples[Visit(0, item)] for item in range(8)])
+    batch = samples.collate([samples[EpochSample(0, item)] for item in range(8)])
     assert batch["label"].tolist() == [1.0, -1.0] * 4
     assert batch["image"].shape == (8, 3, 192, 192)
     assert batch["mask"].shape == (8, 1, 112, 112)
     assert not batch["mask"][1::2].any()
-    again = samples[Visit(0, 5)]
+    again = samples[EpochSample(0, 5)]
     torch.testing.assert_close(again["image"], batch["image"][5])
-    assert not torch.equal(samples[Visit(1, 5)]["image"], batch["image"][5])
+    assert not torch.equal(samples[EpochSample(1, 5)]["image"], batch["image"][5])
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def mean(term):
 
 def test_deepmask_loss_against_numpy(image, network):
     samples = PatchSamples([image], PARAMETERS, 56, background=True)
-    batch = samples.collate([samples[Visit(0, item)] for item in range(4)])
+    batch = samples.collate([samples[EpochSample(0, item)] for item in range(4)])
     terms = deepmask_loss(network.deepmask, 3.0, batch)
     with torch.no_grad():
         _, code = network.deepmask(batch["image"] / 255)
@@ -259,7 +259,7 @@ def test_deepmask_loss_against_numpy(image, network):
 
 def test_sharpening_teaches_the_refinement_alone(image, network):
     samples = PatchSamples([image], PARAMETERS, 160, background=False)
-    batch = samples.collate([samples[Visit(0, item)] for item in range(2)])
+    batch = samples.collate([samples[EpochSample(0, item)] for item in range(2)])
     terms = sharpening_loss(network.refinement, network.deepmask, batch)
     with torch.no_grad():
         logits = network(batch["image"] / 255)[0].numpy().astype(float)
@@ -278,7 +278,7 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
         """One step of plain gradient descent, on everything that has a gradient."""
         network, samples = training.network, training.samples
         network.train()
-        batch = samples.collate([samples[Visit(0, item)] for item in range(2)])
+        batch = samples.collate([samples[EpochSample(0, item)] for item in range(2)])
         sum(term.total / term.count for term in training.loss(batch).values()).backward()
         before = {name: value.clone() for name, value in network.state_dict().items()}
         with torch.no_grad():
@@ -292,7 +292,7 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
     network, phases = sharpmask_trainings([image], PARAMETERS)
     for phase in phases:
         step(phase)
-    assert any(name.startswith("backbone.trunk.conv_stem") for name in states["DeepMask"])
+    assert any(name.startswith("backbone.body.conv_stem") for name in states["DeepMask"])
     assert {name.split(".")[0] for name in states["DeepMask"]} == {
         "backbone",
         "encoder",

@@ -18,7 +18,7 @@ from wise import app
 
 PARAMETERS = {
     "drawn": {"scenes": {"seed": 0, "train": 4}, "side": 64},
-    "first": {"seed": 3, "rate": 0.5},
+    "first": {"seed": 3, "learning_rate": 0.5},
     "last": {"seedling": 1},
 }
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Mean, Training, fit
 from pipeline.training.schedule import Schedule
 from stages.common.curves import curves
@@ -27,7 +27,7 @@ class Points:
     def __len__(self) -> int:
         return 10
 
-    def __getitem__(self, visit: Visit):
+    def __getitem__(self, visit: EpochSample):
         point = torch.from_numpy(visit.generator(0).normal(size=2)).float()
         value = point.sum() if visit.epoch != self.fatal else torch.tensor(float("nan"))
         return point, value
@@ -37,7 +37,7 @@ class Points:
 
 
 class Unreadable(Points):
-    def __getitem__(self, visit: Visit):
+    def __getitem__(self, visit: EpochSample):
         if visit.item == 3:
             raise InputError("photographs/3.jpg: broken image")
         return super().__getitem__(visit)
@@ -46,20 +46,20 @@ class Unreadable(Points):
 class TooLarge(Points):
     """Points that cost the process its life, as a system short of memory takes it."""
 
-    def __getitem__(self, visit: Visit):
+    def __getitem__(self, visit: EpochSample):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def schedule(**changes) -> Schedule:
     values = {
         "epochs": 4,
-        "batch": 4,
-        "optimiser": "adamw",
-        "rate": 0.05,
-        "backbone_factor": 1.0,
+        "batch_size": 4,
+        "optimizer": "adamw",
+        "learning_rate": 0.05,
+        "backbone_lr_factor": 1.0,
         "weight_decay": 0.0,
-        "decay": "cosine",
-        "warmup": 2,
+        "lr_decay": "cosine",
+        "warmup_steps": 2,
     }
     return Schedule.model_validate({**values, **changes})
 
@@ -175,7 +175,7 @@ def test_pretrained_layers_learn_at_their_own_rate(tmp_path):
         out = network["head"](network["backbone"](points))[:, 0]
         return {"squared": Mean((out - sums).square().sum(), len(sums))}
 
-    frozen = schedule(backbone_factor=0.0, optimiser="sgd")
+    frozen = schedule(backbone_lr_factor=0.0, optimizer="sgd")
     training = Training("test", network, loss, Points(), frozen, 0)
     fit(training, tmp_path / "checkpoint.pt", curves(tmp_path / "curves"))
     after = network.state_dict()

@@ -19,18 +19,18 @@ SIDE = 96
 def parameters(epochs, batch, **mask_rcnn):
     """Three items an epoch for every stage, and nothing drawn that shares would draw apart."""
     tiny = tiny_parameters()
-    schedule = {"epochs": epochs, "batch": batch, "warmup": 0}
+    schedule = {"epochs": epochs, "batch_size": batch, "warmup_steps": 0}
     # Magnified maps have plateaus, and which of their pixels is a peak hangs on rounding.
-    tiny["prm"] |= {"side": 160, "upsample": 1}
+    tiny["prm"] |= {"image_size": 160, "upsample": 1}
     # So much that every step is seen in the loss, and so little that rounding is not.
-    tiny["prm"]["schedule"] |= {"optimiser": "sgd", "rate": 0.0005}
+    tiny["prm"]["schedule"] |= {"optimizer": "sgd", "learning_rate": 0.0005}
     tiny["prm"]["schedule"] |= schedule
     tiny["sharpmask"] |= {"samples_per_epoch": 3, "dropout": 0.0}
     tiny["sharpmask"]["deepmask"] |= schedule
     tiny["sharpmask"]["sharpening"] |= schedule
     tiny["mask_rcnn"] |= mask_rcnn
     tiny["mask_rcnn"]["schedule"] |= schedule
-    tiny["sampler"]["visits"] = epochs
+    tiny["sampler"]["draws_per_peak"] = epochs
     return tiny
 
 

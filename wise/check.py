@@ -10,7 +10,7 @@ import typer
 from pipeline.artifacts.split import Split
 from pipeline.common.errors import InputError
 from pipeline.common.progress import duration
-from pipeline.dataset.check import Checked, Finding
+from pipeline.dataset.check import Checked, Problem
 from pipeline.dataset.check import check as check_dataset
 from pipeline.dataset.index import DatasetParameters
 from stages.common.parameters import read_parameters
@@ -40,7 +40,7 @@ def check(
             try:
                 timed = _estimate(checked.splits)
             except InputError as error:
-                checked.findings.append(Finding("wrong", str(error)))
+                checked.problems.append(Problem("wrong", str(error)))
     if as_json:
         typer.echo(_json(checked, timed))
     else:
@@ -50,7 +50,7 @@ def check(
 
 
 def _is_wrong(checked: Checked) -> bool:
-    return any(finding.level == "wrong" for finding in checked.findings)
+    return any(problem.level == "wrong" for problem in checked.problems)
 
 
 def _estimate(splits: dict[str, Split]) -> "Estimate":
@@ -65,7 +65,7 @@ def _estimate(splits: dict[str, Split]) -> "Estimate":
 
 def _json(checked: Checked, timed: "Estimate | None") -> str:
     content = {
-        "findings": [finding._asdict() for finding in checked.findings],
+        "problems": [problem._asdict() for problem in checked.problems],
         "images": {name: len(split.photographs) for name, split in (checked.splits or {}).items()},
         "estimate": {**timed._asdict(), "total_seconds": timed.total()} if timed else None,
     }
@@ -73,8 +73,8 @@ def _json(checked: Checked, timed: "Estimate | None") -> str:
 
 
 def _print(checked: Checked, timed: "Estimate | None") -> None:
-    for finding in checked.findings:
-        typer.echo(f"{finding.level}: {finding.message}")
+    for problem in checked.problems:
+        typer.echo(f"{problem.level}: {problem.message}")
     for name, split in (checked.splits or {}).items():
         typer.echo(f"{name}: {len(split.photographs)} photographs that can be read")
     if not timed:

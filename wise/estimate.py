@@ -46,7 +46,7 @@ from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import read_source
 from pipeline.proposals.sharpmask.training import sharpmask_trainings
 from pipeline.pseudo_masks.sampler import SamplerParameters, draw
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Training, to_device
 
 # Photographs, and items of a training, that are timed.
@@ -173,7 +173,7 @@ class _InTheMiddle:
         return image_id in self._photographs
 
     def instances(self, image_id: str, _: int, /) -> Instances:
-        """Give the objects of an image, the same at every visit."""
+        """Give the objects of an image, the same at every epoch."""
         photograph = self._photographs[image_id]
         height, width = photograph.height, photograph.width
         shape = np.zeros((1, height, width), bool)
@@ -188,41 +188,43 @@ def _seconds(training: Training[Any], items: int) -> float:
     device = runtime.device()
     with _one_thread():
         first = range(min(TIMED, len(samples)))
-        loaded = [_timed(samples.__getitem__, Visit(0, item)) for item in first]
+        loaded = [_timed(samples.__getitem__, EpochSample(0, item)) for item in first]
     some = cycle(sample for sample, _ in loaded)
-    batch = samples.collate(list(islice(some, schedule.batch)))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0)
+    batch = samples.collate(list(islice(some, schedule.batch_size)))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             terms = training.loss(to_device(batch, device))
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
     network.train()
     # Of three, for the first prepares the kernels.
     computing = median(_timed(step)[1] for _ in range(3))
     network.eval()
-    loading = schedule.batch * median(seconds for _, seconds in loaded)
+    loading = schedule.batch_size * median(seconds for _, seconds in loaded)
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     # Loading goes on beside the step, as far as there are workers and cores for both.
     work_of_cores = (threads * computing + loading) / (os.cpu_count() or 1)
     a_step = max(computing, loading / runtime.workers(), work_of_cores)
-    return schedule.epochs * items / schedule.batch * a_step
+    return schedule.epochs * items / schedule.batch_size * a_step
 
 
 def _untrained_proposer(
     network: SharpMask, split: Split, parameters: ProposalsParameters
 ) -> Propose:
     return lambda photograph: propose_windows(
-        network, split.image(photograph), parameters.sharpmask, parameters.count
+        network, split.image(photograph), parameters.sharpmask, parameters.max_proposals
     )
 
 
 def _proposer(split: Split, parameters: ProposalsParameters) -> Propose:
     if parameters.method == "import":
-        imported = read_proposals(Path(parameters.source) / "train.json", split, parameters.count)
+        imported = read_proposals(
+            Path(parameters.source) / "train.json", split, parameters.max_proposals
+        )
         return lambda photograph: imported[photograph.id]
     propose = proposer_of(parameters)
     return lambda photograph: propose(split.path(photograph))
@@ -245,7 +247,7 @@ def _rehearse(
     _, refining = _timed(refine, instances, proposals, settings.refinement)
     maps, looking = _timed(_maps, prm, image)
     _, retrieving = _timed(
-        retrieve, peaks, maps, proposals, prm.description.side, settings.retrieval
+        retrieve, peaks, maps, proposals, prm.description.image_size, settings.retrieval
     )
     seconds = {
         "peaks": decoding + locating,
@@ -267,7 +269,7 @@ def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
 def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
     """Bytes that the masks take at most; those of an untrained SharpMask would say nothing."""
     if parameters.source == SHARPMASK_SOURCE:
-        return parameters.count * MASK_BYTES
+        return parameters.max_proposals * MASK_BYTES
     return sum(len(mask["counts"]) for mask in proposals.masks)
 
 

@@ -15,7 +15,7 @@ import yaml
 from pipeline.common import files
 from pipeline.common.errors import InputError
 from pipeline.delivery.export import canvas_side, write_onnx, write_program
-from pipeline.delivery.model_card import Origin, model_card
+from pipeline.delivery.model_card import DetectorOrigin, model_card
 from pipeline.delivery.training_sets import WRITERS, SampledMasks
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.report.tables import read_metrics
@@ -67,7 +67,7 @@ def detector(
     side = canvas_side(architecture)
     typer.echo(
         f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; images are to have a "
-        f"short side of {architecture.min_side} or a long side of {architecture.max_side} pixels, "
+        f"short side of {architecture.min_size} or a long side of {architecture.max_size} pixels, "
         f"for detector.pt2 at the upper left of {side} x {side}"
     )
 
@@ -103,10 +103,10 @@ def pseudo_masks(
     )
 
 
-def _origin(project: Path, classes: tuple[str, ...]) -> Origin:
+def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
     """Collect what the project on the disk says about its detector."""
     shelf = Shelf(project)
-    return Origin(
+    return DetectorOrigin(
         classes=classes,
         images={name: len(read_split(name).photographs) for name in ("train", "val")},
         proposals=shelf.proposals["train"].open().attributes,

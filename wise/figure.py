@@ -97,7 +97,7 @@ class Evaluated:
             image_id=photograph.id,
             pixels=self.split.image(photograph),
             peaks=peaks,
-            pseudo_masks=draws.instances(proposals, visit=0),
+            pseudo_masks=draws.instances(proposals, epoch=0),
             predicted=_confident(self._predicted.instances(photograph.id), least),
             refined=_confident(self._refined.instances(photograph.id), least),
             true=_true(true) if true else None,

@@ -20,9 +20,9 @@ CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "
 CODE += ["Makefile", "README.md", ".gitignore", ".dvcignore"]
 # Not in the papers, and with either kind of proposals far better than without: docs/own-data.md.
 BEYOND_THE_PAPERS = {
-    "sampler": {"agreement": 32.0},
-    "predictions": {"presence": 0.5, "overlap": 0.6},
-    "refinement": {"minimum_similarity": 0.75},
+    "sampler": {"agreement_power": 32.0},
+    "predictions": {"presence_weight": 0.5, "max_overlap": 0.6},
+    "refinement": {"min_iou": 0.75},
 }
 PRESET = "own"
 SOURCE = Path(__file__).parent.parent
@@ -87,7 +87,7 @@ def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
         own |= _list_names(tags)
     parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
     train = dataset.read_listings(parameters, images)["train"]
-    batch = default["mask_rcnn"]["schedule"]["batch"]
+    batch = default["mask_rcnn"]["schedule"]["batch_size"]
     changes = {"dataset": own, **fitting(len(train.images), sizes(train), batch)}
     for stage, better in BEYOND_THE_PAPERS.items():
         changes[stage] = changes.get(stage, {}) | better

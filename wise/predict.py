@@ -16,7 +16,7 @@ from pipeline.common.images import read_image
 from pipeline.common.progress import track
 from pipeline.delivery import formats
 from pipeline.delivery.formats import CocoFiles, Prediction
-from pipeline.delivery.new_photographs import Finder, photographs, unique_names
+from pipeline.delivery.new_photographs import PhotographPredictor, photographs, unique_names
 from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.detectors.refinement import RefinementParameters
@@ -71,7 +71,7 @@ def predict(
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
     detector = weights or Shelf(root()).detector
     classes = read_description(detector, MaskRcnnDescription).classes
-    finder = make_finder(detector, score, refine)
+    finder = make_predictor(detector, score, refine)
     instances, unreadable = write_all(finder, paths, classes, wanted, out)
     read = len(paths) - len(unreadable)
     if as_json:
@@ -83,7 +83,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def make_finder(detector: Path, score: float, refined: bool) -> Finder:
+def make_predictor(detector: Path, score: float, refined: bool) -> PhotographPredictor:
     """Put together what params.yaml and the shelf say."""
     project = root()
     with contextlib.chdir(project):
@@ -94,18 +94,18 @@ def make_finder(detector: Path, score: float, refined: bool) -> Finder:
         predictor = Predictor(detector, detections, of_classifier)
         runtime.device()  # now, and not for every photograph, it is said what is missing
         if not refined:
-            return Finder(predictor, score)
+            return PhotographPredictor(predictor, score)
         refinement = read_parameters(RefinementParameters, "refinement")
         parameters = read_parameters(ProposalsParameters, "proposals")
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
         supervision(parameters)  # likewise
-        return Finder(predictor, score, proposer_of(parameters), refinement)
+        return PhotographPredictor(predictor, score, proposer_of(parameters), refinement)
 
 
 def write_all(
-    finder: Finder,
+    finder: PhotographPredictor,
     paths: Sequence[Path],
     classes: Sequence[str],
     wanted: Sequence[Format],

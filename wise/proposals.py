@@ -58,7 +58,12 @@ def proposals(
     chosen = find_image(stores, image)
     pixels = photograph(chosen, image)
     if peaks:
-        values = {"temperature": temperature, "agreement": agreement, "visits": 1, "seed": seed}
+        values = {
+            "temperature": temperature,
+            "agreement_power": agreement,
+            "draws_per_peak": 1,
+            "seed": seed,
+        }
         parameters = SamplerParameters.parse(values, "sampler")
         show_picture(_draws(chosen, image, pixels, parameters), out, f"{image}-draws", as_json)
         return

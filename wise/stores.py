@@ -1,4 +1,4 @@
-"""What the commands that look into stores share: finding stores, images and photographs."""
+"""What the commands that look into stores share: problem stores, images and photographs."""
 
 import difflib
 import json

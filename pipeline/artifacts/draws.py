@@ -18,7 +18,7 @@ SCHEMA = Schema(
         "label": Column("i2", "index of the class"),
         "candidate": Column("i4", "number of a proposal of the image", nested="candidate"),
         "probability": Column("f4", "of drawing that candidate (Eq. 1)", nested="candidate"),
-        "draw": Column("i4", "number of the proposal drawn for a visit", dims=("visit",)),
+        "draw": Column("i4", "number of the proposal drawn for an epoch", dims=("epoch",)),
     },
 )
 
@@ -30,7 +30,7 @@ class Draws:
     label : int16 (n,), index of the class.
     candidate : n arrays, int32, numbers of the image's proposals that contain the peak.
     probability : n arrays, float32, of sum 1.
-    draw : int32 (n, visits), number of the proposal drawn each time training visits the image.
+    draw : int32 (n, epochs), number of the proposal drawn each time training epochs the image.
     """
 
     label: NDArray[np.int16]
@@ -38,12 +38,12 @@ class Draws:
     probability: list[NDArray[np.float32]]
     draw: NDArray[np.int32]
 
-    def instances(self, proposals: Proposals, visit: int) -> Instances:
-        """Give the pseudo masks of a visit, with their objectness as scores.
+    def instances(self, proposals: Proposals, epoch: int) -> Instances:
+        """Give the pseudo masks of an epoch, with their objectness as scores.
 
         Peaks of one class that drew the same proposal are one instance.
         """
-        pairs = np.stack([self.label, self.draw[:, visit]], 1)
+        pairs = np.stack([self.label, self.draw[:, epoch]], 1)
         label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
         best_first = np.argsort(-proposals.score[number], kind="stable")
         label, number = label[best_first], number[best_first]
@@ -78,7 +78,7 @@ class DrawStore(RaggedStore):
 
 
 class FirstDraws:
-    """What was drawn for the first visit to each image, a mask a pair of class and proposal.
+    """What was drawn for the first epoch to each image, a mask a pair of class and proposal.
 
     The score is the proposal's objectness: it ranks masks, but is no confidence in a class.
     """
@@ -97,4 +97,4 @@ class FirstDraws:
     def instances(self, image_id: str) -> Instances:
         """The pseudo masks of an image."""
         drawn = self._draws.draws(image_id)
-        return drawn.instances(self._proposals.proposals(image_id), visit=0)
+        return drawn.instances(self._proposals.proposals(image_id), epoch=0)

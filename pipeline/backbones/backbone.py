@@ -11,7 +11,7 @@ from pipeline.common.errors import InputError
 
 
 class Backbone(nn.Module):
-    """A timm trunk that takes images in 0..1 and gives its feature maps.
+    """A timm backbone that takes images in 0..1 and gives its feature maps.
 
     Parameters
     ----------
@@ -30,30 +30,30 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: str, strides: tuple[int, ...]) -> None:
         super().__init__()
-        self.trunk, mean, std = create_backbone(name, weights)
-        reductions = list(self.trunk.feature_info.reduction())
+        self.body, mean, std = create_backbone(name, weights)
+        reductions = list(self.body.feature_info.reduction())
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
             raise InputError(f"backbone {name}: no features at stride {missing[0]}; {reductions}")
         self._levels = [reductions.index(stride) for stride in strides]
-        _drop_after(self.trunk, self._levels[-1])
-        channels = self.trunk.feature_info.channels()
+        _drop_after(self.body, self._levels[-1])
+        channels = self.body.feature_info.channels()
         self.channels = [int(channels[level]) for level in self._levels]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """From images (n, 3, h, w) in 0..1 to maps (n, c_i, h / stride_i, w / stride_i)."""
-        maps = self.trunk((images - self.mean) / self.std)
+        maps = self.body((images - self.mean) / self.std)
         return [maps[level] for level in self._levels]
 
     def freeze_batch_norm(self) -> None:
         """Fix statistics and scales, for batches too small or too unlike ImageNet's."""
-        self.trunk = timm.layers.freeze_batch_norm_2d(self.trunk)  # type: ignore[no-untyped-call]
+        self.body = timm.layers.freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
 
 
-def _drop_after(trunk: Any, level: int) -> None:
+def _drop_after(backbone: Any, level: int) -> None:
     """Drop the blocks behind the last map that is wanted: timm's EfficientNets compute them all."""
-    container, _, block = trunk.feature_info.module_name(level).partition(".")
+    container, _, block = backbone.feature_info.module_name(level).partition(".")
     if container == "blocks":
-        del trunk.blocks[int(block) + 1 :]
+        del backbone.blocks[int(block) + 1 :]

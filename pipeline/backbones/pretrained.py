@@ -29,20 +29,20 @@ def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[flo
     if not timm.is_model(name):
         raise InputError(f"backbone {name}: unknown to timm {timm.__version__}")
     try:
-        trunk = timm.create_model(name, features_only=True, pretrained=weights == "hub")
+        backbone = timm.create_model(name, features_only=True, pretrained=weights == "hub")
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"backbone {name}: no weights from the hub ({_first_line(error)}); "
             f"give weights: package (for {', '.join(PACKAGED)}) or the path of a file"
         ) from None
     if weights == "package":
-        _load(trunk, _packaged(name), name, "package")
+        _load(backbone, _packaged(name), name, "package")
         # As the package's weights were trained: (x - 127) / 128.
-        return trunk, [127 / 255] * 3, [128 / 255] * 3
+        return backbone, [127 / 255] * 3, [128 / 255] * 3
     if weights not in ("hub", "none"):
-        _load(trunk, _read(Path(weights)), name, weights)
-    config: Any = trunk.pretrained_cfg
-    return trunk, list(config["mean"]), list(config["std"])
+        _load(backbone, _read(Path(weights)), name, weights)
+    config: Any = backbone.pretrained_cfg
+    return backbone, list(config["mean"]), list(config["std"])
 
 
 def _packaged(name: str) -> dict[str, Tensor]:
@@ -72,13 +72,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"weights {path}: cannot be read ({_first_line(error)})") from None
 
 
-def _load(trunk: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
+def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
     """Load by name where names fit, and otherwise in order, every shape compared.
 
-    The package's tensors are timm's, one to one and in order, under other names. A trunk has
+    The package's tensors are timm's, one to one and in order, under other names. A backbone has
     no classifier: what a state holds beyond it is left.
     """
-    own = trunk.state_dict()
+    own = backbone.state_dict()
     if set(own) <= set(state):
         picked = OrderedDict((key, state[key]) for key in own)
     else:
@@ -91,7 +91,7 @@ def _load(trunk: nn.Module, state: dict[str, Tensor], name: str, source: str) ->
             f"weights {source}: not those of backbone {name} "
             f"({len(wrong)} of {len(own)} tensors missing or of another shape, first {wrong[0]})"
         )
-    trunk.load_state_dict(picked)
+    backbone.load_state_dict(picked)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ def classifier(weights: Path) -> Prm:
 def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
     """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
     device = next(network.parameters()).device
-    pixels = torch.from_numpy(warp(image, network.description.side).copy()).to(device)
+    pixels = torch.from_numpy(warp(image, network.description.image_size).copy()).to(device)
     inputs = pixels.permute(2, 0, 1)[None] / 255
     return inputs.contiguous(memory_format=torch.channels_last)
 

@@ -18,18 +18,18 @@ STRIDE = 32
 
 
 class PrmDescription(BaseModel):
-    """What a classifier is rebuilt from. `side` is that of its square input, in pixels."""
+    """What a classifier is rebuilt from; `image_size` is the side of its input, in pixels."""
 
     backbone: str
     classes: tuple[str, ...]
-    side: int
+    image_size: int
     upsample: int
 
 
 class Prm(nn.Module):
-    """A trunk to stride 32 and a 1x1 convolution to a response map for every class.
+    """A backbone to stride 32 and a 1x1 convolution to a response map for every class.
 
-    `weights` are those of the trunk: see `Backbone`.
+    `weights` are those of the backbone: see `Backbone`.
     """
 
     def __init__(self, description: PrmDescription, weights: str) -> None:

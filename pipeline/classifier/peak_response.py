@@ -192,8 +192,8 @@ def _normalise(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
     In evaluation mode it takes every number by itself, so that derivative is one of its shape.
     """
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None, "a trunk's batch norms keep statistics"
-    assert variance is not None, "a trunk's batch norms keep statistics"
+    assert mean is not None, "a backbone's batch norms keep statistics"
+    assert variance is not None, "a backbone's batch norms keep statistics"
     with torch.no_grad():
         slope = norm.weight * (variance + norm.eps).rsqrt()
         offset = norm.bias - mean * slope

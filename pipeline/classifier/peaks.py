@@ -1,7 +1,8 @@
 """Peaks of a photograph's own classes, where they lie in it, and what responds to them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,13 @@ from pipeline.common.parameters import Parameters
 class PeaksParameters(Parameters):
     """Which peaks count, and how finely their response maps are kept."""
 
-    minimum: float = Field(ge=0, le=1, description="least height, in parts of the map's highest")
+    renamed: ClassVar[Mapping[str, str]] = {
+        "minimum": "min_relative_height",
+    }
+
+    min_relative_height: float = Field(
+        ge=0, le=1, description="least height, in parts of the map's highest"
+    )
     response_stride: int = Field(ge=1, description="pixels of the input a cell of a response map")
 
 
@@ -42,10 +49,12 @@ def locate(
 ) -> Peaks:
     """Find the peaks of the given classes in an image (h, w, 3)."""
     pixels = as_input(network, image)
-    way = PeakBackpropagation(network, pixels)
-    maps = way.maps
-    peaks = _select(maps, labels, parameters.minimum)
-    responses = way.responses(peaks, parameters.response_stride, together=pixels.is_cuda)
+    backpropagation = PeakBackpropagation(network, pixels)
+    maps = backpropagation.maps
+    peaks = _select(maps, labels, parameters.min_relative_height)
+    responses = backpropagation.responses(
+        peaks, parameters.response_stride, together=pixels.is_cuda
+    )
     _, label, row, column = peaks.cpu().numpy().T
     rows, columns = maps.shape[-2:]
     return Peaks(

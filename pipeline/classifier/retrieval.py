@@ -4,10 +4,10 @@ PRM (Zhou et al., CVPR 2018), 3.3, instance retrieval. All is measured in the cl
 square of its `side` in pixels, into which photographs, maps and proposals are warped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -37,36 +37,45 @@ CONTOUR = 5
 class RetrievalParameters(Parameters):
     """Which proposal a peak is given. In brackets the released code's values."""
 
-    least_peak: float = Field(description="least height of a peak, a logit (30)")
-    candidates: PositiveInt = Field(description="proposals of an image, the best ones (100)")
-    smallest: float = Field(ge=0, le=1, description="their least area, a share of the image (2e-5)")
-    largest: float = Field(ge=0, le=1, description="what their area must be below (0.85)")
+    renamed: ClassVar[Mapping[str, str]] = {
+        "least_peak": "min_peak_height",
+        "candidates": "max_candidates",
+        "smallest": "min_area",
+        "largest": "max_area",
+        "background": "background_threshold",
+        "nms": "nms_threshold",
+    }
+
+    min_peak_height: float = Field(description="least height of a peak, a logit (30)")
+    max_candidates: PositiveInt = Field(description="proposals of an image, the best ones (100)")
+    min_area: float = Field(ge=0, le=1, description="their least area, a share of the image (2e-5)")
+    max_area: float = Field(ge=0, le=1, description="what their area must be below (0.85)")
     balance: NonNegativeFloat = Field(
         description="weight of the response inside of a mask beside that on its contour (0.8)"
     )
     penalty: NonNegativeFloat = Field(description="of a pixel of background in a mask (1e-5)")
-    background: PositiveFloat = Field(
+    background_threshold: PositiveFloat = Field(
         description="a pixel is background below so many parts of its class map's mean (0.95)"
     )
-    nms: float = Field(
+    nms_threshold: float = Field(
         gt=0, le=1, description="mask IoU above which the lower-scored of two goes (0.3)"
     )
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        if self.smallest >= self.largest:
-            raise ValueError("smallest is not below largest")
+        if self.min_area >= self.max_area:
+            raise ValueError("min_area is not below max_area")
         return self
 
 
-class Shown(NamedTuple):
+class PhotographFile(NamedTuple):
     """A photograph's id and file."""
 
     id: str
     file: Path
 
     @classmethod
-    def of(cls, split: Split, photograph: Photograph) -> "Shown":
+    def of(cls, split: Split, photograph: Photograph) -> "PhotographFile":
         """Those of a photograph of a split."""
         return cls(photograph.id, split.path(photograph))
 
@@ -86,7 +95,7 @@ class Retriever:
     peaks: Path | PeaksParameters
     parameters: RetrievalParameters
 
-    def __call__(self, photograph: Shown) -> Instances:
+    def __call__(self, photograph: PhotographFile) -> Instances:
         """Retrieve the instances of one photograph."""
         network = classifier(self.weights)
         image = read_image(photograph.file)
@@ -98,7 +107,7 @@ class Retriever:
             seen = (_logits(maps) >= 0).nonzero()[:, 0]
             peaks = locate(network, image, seen.tolist(), self.peaks)
         proposals = opened(ProposalStore, self.proposals).proposals(photograph.id)
-        side = network.description.side
+        side = network.description.image_size
         return retrieve(peaks, maps, proposals, side, self.parameters)
 
 
@@ -118,19 +127,19 @@ def retrieve(
     part of the highest that there can be, and 0 where that is negative.
     """
     rles = _candidates(proposals, parameters)
-    numbers = np.flatnonzero(peaks.value >= parameters.least_peak)
+    numbers = np.flatnonzero(peaks.value >= parameters.min_peak_height)
     if not rles or not len(numbers):
         return Instances([], np.zeros(0, np.int16), np.zeros(0, np.float32))
     label = peaks.label[numbers]
     of_pairs = scores(
         warp_masks(rles, side),
         torch.from_numpy(peaks.response[numbers]),
-        background(maps, side, parameters.background)[label.astype(np.int64)],
+        background(maps, side, parameters.background_threshold)[label.astype(np.int64)],
         parameters,
     )
     best, retrieved = of_pairs.argmax(axis=0), of_pairs.max(axis=0)
     order = np.argsort(-retrieved, kind="stable")
-    order = order[masks.unsuppressed([rles[best[k]] for k in order], parameters.nms)]
+    order = order[masks.nms([rles[best[k]] for k in order], parameters.nms_threshold)]
     probability = torch.sigmoid(_logits(maps)).numpy()[label]
     # All of a response inside, all of it on the contour, and no background.
     highest = parameters.balance + 1
@@ -187,10 +196,10 @@ def warp_masks(rles: Sequence[Rle], side: int) -> NDArray[np.uint8]:
 
 def _candidates(proposals: Proposals, parameters: RetrievalParameters) -> list[Rle]:
     """Those of the best proposals that are neither too small nor too large."""
-    best = proposals.masks[: parameters.candidates]
+    best = proposals.masks[: parameters.max_candidates]
     frames = np.array([height * width for height, width in (rle["size"] for rle in best)])
     shares = masks.area(best) / frames
-    fitting = (shares >= parameters.smallest) & (shares < parameters.largest)
+    fitting = (shares >= parameters.min_area) & (shares < parameters.max_area)
     return [best[number] for number in np.flatnonzero(fitting)]
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import warp
 from pipeline.common.parameters import Parameters
-from pipeline.training.batches import Visit
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Loss, Mean, Training
 from pipeline.training.schedule import Schedule
 
@@ -23,9 +23,13 @@ from pipeline.training.schedule import Schedule
 class PrmParameters(Parameters):
     """How the classifier is built and trained."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "side": "image_size",
+    }
+
     backbone: str = Field(description="a timm model")
     weights: str = Field(description="its ImageNet weights: package, hub, none, or a file")
-    side: int = Field(ge=STRIDE, multiple_of=STRIDE, description="pixels; images are warped")
+    image_size: int = Field(ge=STRIDE, multiple_of=STRIDE, description="pixels; images are warped")
     upsample: int = Field(ge=1, description="magnification of the maps before peaks are sought")
     peak_gradient: Literal["mean", "sum"] = Field(
         description="mean: the paper's; sum: the released code's"
@@ -45,7 +49,7 @@ class TaggedImages:
     def __len__(self) -> int:
         return len(self._split.photographs)
 
-    def __getitem__(self, visit: Visit) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, visit: EpochSample) -> tuple[Tensor, Tensor]:
         """Give the image, uint8 (3, side, side), and the tags, float32 (C,)."""
         photograph = self._split.photographs[visit.item]
         pixels = warp(self._split.image(photograph), self._side)
@@ -63,7 +67,7 @@ class TaggedImages:
 
 def classifier_training(split: Split, parameters: PrmParameters) -> Training[Prm]:
     """Give the training of a classifier on the photographs and tags of a split."""
-    samples = TaggedImages(split, parameters.side, parameters.seed)
+    samples = TaggedImages(split, parameters.image_size, parameters.seed)
     runtime.seed_everything(parameters.seed)
     network = untrained(split, parameters)
     loss = prm_loss(network, parameters.peak_gradient)
@@ -79,7 +83,7 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
     description = PrmDescription(
         backbone=parameters.backbone,
         classes=split.classes,
-        side=parameters.side,
+        image_size=parameters.image_size,
         upsample=parameters.upsample,
     )
     network = Prm(description, parameters.weights)

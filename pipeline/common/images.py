@@ -57,7 +57,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Decode a photograph to RGB, upright after its EXIF orientation.
 
     Of 16 bits the upper 8 are kept, of several pages the first, of transparent pixels the
-    colour that they would have.
+    color that they would have.
 
     Returns
     -------

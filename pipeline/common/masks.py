@@ -119,7 +119,7 @@ def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
     return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
-def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
+def iou(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     """Intersection over union of every pair, shape (len(first), len(second)).
 
     Two empty masks have nothing in common: 0.
@@ -127,7 +127,7 @@ def jaccard(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     return _shares(first, second, of_first=False)
 
 
-def overlap(rles: Sequence[Rle]) -> NDArray[np.float64]:
+def overlap_with_smaller(rles: Sequence[Rle]) -> NDArray[np.float64]:
     """Intersection over the smaller mask of every pair, shape (n, n).
 
     1 where one lies inside the other; 0 where one is empty.
@@ -144,21 +144,19 @@ def _shares(first: Sequence[Rle], second: Sequence[Rle], *, of_first: bool) -> N
     return np.nan_to_num(np.asarray(shares, np.float64))
 
 
-def unsuppressed(
-    rles: Sequence[Rle], threshold: float, before: Sequence[Rle] = ()
-) -> NDArray[np.int64]:
+def nms(rles: Sequence[Rle], threshold: float, before: Sequence[Rle] = ()) -> NDArray[np.int64]:
     """Indices of the masks, best first, that no kept one before them overlaps by more.
 
     Parameters
     ----------
     before : masks that are kept already, and come before all others.
     """
-    free = np.flatnonzero((jaccard(rles, before) <= threshold).all(axis=1))
+    free = np.flatnonzero((iou(rles, before) <= threshold).all(axis=1))
     others = [rles[number] for number in free.tolist()]
-    return free[unlike(jaccard(others, others), threshold)]
+    return free[greedy_nms(iou(others, others), threshold)]
 
 
-def unlike(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
+def greedy_nms(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
     """Indices of those, best first, that are no more similar to a kept one before them.
 
     Parameters
@@ -186,7 +184,7 @@ def contains(rles: Sequence[Rle], points: NDArray[np.integer[Any]]) -> NDArray[n
     if not rles:
         return np.zeros((0, len(points)), bool)
     height, width = rles[0]["size"]
-    return jaccard(rles, [_pixel(int(y), int(x), height, width) for y, x in points]) > 0
+    return iou(rles, [_pixel(int(y), int(x), height, width) for y, x in points]) > 0
 
 
 def _pixel(y: int, x: int, height: int, width: int) -> Rle:

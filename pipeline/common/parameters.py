@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,9 +11,14 @@ from pipeline.common.errors import InputError
 
 
 class Parameters(BaseModel):
-    """Settings of one stage. Unknown keys, wrong types and impossible values are refused."""
+    """Settings of one stage. Unknown keys, wrong types and impossible values are refused.
+
+    `renamed` maps the names that keys had in earlier versions to their names today.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Self:
@@ -33,15 +38,14 @@ class Parameters(BaseModel):
             raise InputError(_first_fault(cls, error, where)) from None
 
 
-def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> str:
-    fault = error.errors()[0]
+def _first_fault(model: type[Parameters], error: ValidationError, where: str) -> str:
+    # An unknown key is often the reason why another is missing.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     # Steps that are not keys name the branch of a union; a reader of params.yaml knows none.
     location = [str(step) for step in fault["loc"]]
     key = ".".join([where, *location])
     if fault["type"] == "extra_forbidden":
-        return (
-            f"{key}: unknown parameter; {_allowed(_model_at(model, location[:-1]), location[-1])}"
-        )
+        return f"{key}: {_unknown(_model_at(model, location[:-1]), location[-1])}"
     if fault["type"] == "missing":
         return f"{key}: missing"
     message = fault["msg"].removeprefix("Value error, ")
@@ -50,16 +54,19 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
     return f"{key}{value}: {message[0].lower()}{message[1:]}"
 
 
-def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+def _model_at(model: type[Parameters], path: list[str]) -> type[Parameters]:
     for step in path:
         annotation = model.model_fields[step].annotation
         assert isinstance(annotation, type)
+        assert issubclass(annotation, Parameters)
         model = annotation
     return model
 
 
-def _allowed(model: type[BaseModel], misspelt: str) -> str:
+def _unknown(model: type[Parameters], key: str) -> str:
+    if key in model.renamed:
+        return f"now {model.renamed[key]}"
     names = list(model.model_fields)
-    near = difflib.get_close_matches(misspelt, names, n=1)
+    near = difflib.get_close_matches(key, names, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
-    return f"{guess}allowed: {', '.join(names)}"
+    return f"unknown parameter; {guess}allowed: {', '.join(names)}"

@@ -22,7 +22,7 @@ TINY_SIDE = 64
 _NAMED = 5
 
 
-class Finding(NamedTuple):
+class Problem(NamedTuple):
     """What is wrong (a run would stop) or weak (it would not), in a line."""
 
     level: Literal["wrong", "weak"]
@@ -30,9 +30,9 @@ class Finding(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """The findings, and an index of what could be read; None if that is nothing."""
+    """The problems, and an index of what could be read; None if that is nothing."""
 
-    findings: list[Finding]
+    problems: list[Problem]
     splits: dict[str, Split] | None
 
 
@@ -42,18 +42,18 @@ def check(parameters: DatasetParameters, root: Path) -> Checked:
         listings = read_listings(parameters, root)
         classes = choose_classes(parameters, listings)
     except InputError as error:
-        return Checked([Finding("wrong", str(error))], None)
-    findings = [Finding("weak", line) for line in _of_tags(listings["train"], classes)]
+        return Checked([Problem("wrong", str(error))], None)
+    problems = [Problem("weak", line) for line in _of_tags(listings["train"], classes)]
     if parameters.kind == "folder":
-        findings += [Finding("weak", line) for line in _of_files(listings, root)]
+        problems += [Problem("weak", line) for line in _of_files(listings, root)]
     splits = {}
     for name, listing in listings.items():
         read = list(map_images(partial(_try, listing.root, classes), listing.images, name))
-        findings += [Finding("wrong", fault) for fault in read if isinstance(fault, str)]
+        problems += [Problem("wrong", fault) for fault in read if isinstance(fault, str)]
         good = tuple(found for found in read if isinstance(found, Photograph))
         splits[name] = Split(root=str(root), classes=classes, photographs=good)
-    findings += [Finding("weak", line) for line in _of_photographs(splits)]
-    return Checked(findings, splits)
+    problems += [Problem("weak", line) for line in _of_photographs(splits)]
+    return Checked(problems, splits)
 
 
 def _try(root: Path, classes: tuple[str, ...], image: Listed) -> Photograph | str:

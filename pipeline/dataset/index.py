@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -35,6 +35,10 @@ class SceneParameters(Parameters):
 class DatasetParameters(Parameters):
     """Which photographs, which lists of them, which classes."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "val_share": "val_fraction",
+    }
+
     kind: Literal["scenes", "voc", "folder", "coco"] = Field(
         description="generated scenes, a VOC year, a folder and a table, or COCO annotations"
     )
@@ -48,7 +52,7 @@ class DatasetParameters(Parameters):
     )
     train: Name = Field(description="list that is trained on")
     val: Name = Field(description="list that is evaluated on")
-    val_share: float = Field(
+    val_fraction: float = Field(
         gt=0, lt=1, description="share of the list val where the tags name no lists"
     )
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
@@ -104,7 +108,9 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
     names = {"train": parameters.train, "val": parameters.val}
     lists = _lists(parameters, root, tuple(names.values()))
     if set(lists) == {""}:
-        lists = dict(zip(names.values(), _shared_out(lists[""], parameters.val_share), strict=True))
+        lists = dict(
+            zip(names.values(), _shared_out(lists[""], parameters.val_fraction), strict=True)
+        )
     listings = {}
     for split, name in names.items():
         if not lists.get(name):

@@ -41,13 +41,13 @@ def fitting(images: int, sizes: Sequence[tuple[int, int]], batch: int) -> dict[s
     steps = epochs * images // batch
     return {
         "prm": {
-            "side": _in_steps((short + long) / 2, 160, 352),
+            "image_size": _in_steps((short + long) / 2, 160, 352),
             "schedule": {"epochs": _epochs(PRM_VISITS, images)},
         },
-        "sampler": {"visits": epochs},
+        "sampler": {"draws_per_peak": epochs},
         "mask_rcnn": {
-            "architecture": {"min_side": min_side, "max_side": max_side},
-            "schedule": {"epochs": epochs, "warmup": min(200, steps // 10)},
+            "architecture": {"min_size": min_side, "max_size": max_side},
+            "schedule": {"epochs": epochs, "warmup_steps": min(200, steps // 10)},
         },
     }
 

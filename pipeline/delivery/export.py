@@ -127,7 +127,7 @@ def _filtered(
 
 def canvas_side(architecture: Architecture) -> int:
     """Pixels of the square that holds every image of the detector's scale."""
-    return math.ceil(architecture.max_side / DIVISOR) * DIVISOR
+    return math.ceil(architecture.max_size / DIVISOR) * DIVISOR
 
 
 def write_onnx(network: MaskRcnn, path: Path) -> None:
@@ -136,7 +136,7 @@ def write_onnx(network: MaskRcnn, path: Path) -> None:
     By torch's tracing exporter, for which torchvision's detection code has its own branches;
     the one by `torch.export` stops at those parts' shapes, which depend on the data.
     """
-    side = network.description.architecture.min_side
+    side = network.description.architecture.min_size
     sample = torch.rand(3, side, side + DIVISOR // 2)
     content = io.BytesIO()
     with _without_warnings():

@@ -109,7 +109,7 @@ def label_maps(
 def picture(prediction: Prediction, classes: Sequence[str]) -> NDArray[np.uint8]:
     """The photograph with its instances tinted, outlined and named, the best above all."""
     found, pixels = prediction.instances, prediction.pixels
-    tints = [drawing.colours(len(classes))[label] for label in found.label[::-1]]
+    tints = [drawing.colors(len(classes))[label] for label in found.label[::-1]]
     shapes = masks.decode(found.masks[::-1], *pixels.shape[:2])
     drawn = drawing.outline(drawing.overlay(pixels, shapes, tints), shapes, tints)
     corners = masks.boxes(found.masks[::-1])[:, :2].astype(int)

@@ -16,7 +16,7 @@ from pipeline.report.tables import is_judged, methods
 
 
 @dataclass(frozen=True)
-class Origin:
+class DetectorOrigin:
     """What a detector comes from.
 
     classes : their names, in the order of the detector's labels.
@@ -37,7 +37,7 @@ class Origin:
     state: str
 
 
-def model_card(origin: Origin) -> str:
+def model_card(origin: DetectorOrigin) -> str:
     """Write a detector's card, in Markdown."""
     metrics = origin.metrics
     judged = methods(metrics) if metrics is not None and is_judged(metrics) else {}
@@ -65,7 +65,7 @@ def _is_mean(name: str) -> bool:
     return name.startswith("mAP") or name == "ABO"
 
 
-def _front_matter(origin: Origin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
+def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
     """What programs read; the results are the detector's own, on the evaluation list."""
     dataset = origin.parameters["dataset"]
     results = [

@@ -19,7 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
-class Finder:
+class PhotographPredictor:
     """Finds the instances of photographs of at least a confidence `least_score`.
 
     They are refined where there is a `proposer`.

@@ -1,8 +1,10 @@
 """Instances that the trained detector finds in photographs (WISE 3.2; He et al., 3.1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,13 +23,20 @@ from pipeline.detectors.mask_rcnn.network import MaskRcnn
 class PredictionsParameters(Parameters):
     """Which detections are kept."""
 
-    score_threshold: float = Field(ge=0, lt=1, description="least confidence of a detection")
-    detections: PositiveInt = Field(description="most of them an image (COCO: 100)")
-    presence: float = Field(
+    renamed: ClassVar[Mapping[str, str]] = {
+        "min_score": "min_score",
+        "detections": "max_detections",
+        "presence": "presence_weight",
+        "overlap": "max_overlap",
+    }
+
+    min_score: float = Field(ge=0, lt=1, description="least confidence of a detection")
+    max_detections: PositiveInt = Field(description="most of them an image (COCO: 100)")
+    presence_weight: float = Field(
         ge=0, le=1, description="weight of the classifier in saying which classes an image has"
     )
     flip: bool = Field(description="see the mirror image too, in twice the time")
-    overlap: float = Field(
+    max_overlap: float = Field(
         ge=0,
         le=1,
         description="most that two of a class share, in parts of the smaller mask; 1: no limit",
@@ -51,20 +60,20 @@ class Predictor:
         network = _network(self.weights, self.parameters)
         image = read_image(photograph)
         found = predict(network, image, self.parameters.flip)
-        found = without_parts(found, self.parameters.overlap)
-        if self.parameters.presence == 0 or self.of_classifier is None:
+        found = suppress_parts(found, self.parameters.max_overlap)
+        if self.parameters.presence_weight == 0 or self.of_classifier is None:
             return found
         classes = presence(classifier(self.of_classifier), image)
-        return rescored(found, classes, self.parameters.presence)
+        return rescored(found, classes, self.parameters.presence_weight)
 
 
 @lru_cache(maxsize=1)
 def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
-    network = MaskRcnn.load(weights, parameters.score_threshold, parameters.detections)
+    network = MaskRcnn.load(weights, parameters.min_score, parameters.max_detections)
     return network.to(runtime.device()).to(memory_format=torch.channels_last)
 
 
-def without_parts(found: Instances, most: float) -> Instances:
+def suppress_parts(found: Instances, most: float) -> Instances:
     """Drop what shares more than `most` of the smaller mask with a better one of its class.
 
     Not published. Suppression by boxes leaves a head beside its animal; true objects of a class
@@ -73,7 +82,7 @@ def without_parts(found: Instances, most: float) -> Instances:
     if most == 1:
         return found
     same_class = found.label[:, None] == found.label
-    return found.take(masks.unlike(masks.overlap(found.masks) * same_class, most))
+    return found.take(masks.greedy_nms(masks.overlap_with_smaller(found.masks) * same_class, most))
 
 
 def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:

@@ -1,7 +1,9 @@
 """Replacing predicted masks by the proposals most similar to them (WISE, figure 3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -15,10 +17,15 @@ from pipeline.common.parameters import Parameters
 class RefinementParameters(Parameters):
     """Which proposals may replace a prediction."""
 
-    minimum_objectness: float = Field(
+    renamed: ClassVar[Mapping[str, str]] = {
+        "minimum_objectness": "min_objectness",
+        "minimum_similarity": "min_iou",
+    }
+
+    min_objectness: float = Field(
         ge=0, le=1, description="least score of a proposal (paper: 0; released code: 0.75)"
     )
-    minimum_similarity: float = Field(
+    min_iou: float = Field(
         ge=0, le=1, description="least Jaccard similarity of a proposal to what it replaces"
     )
 
@@ -49,12 +56,12 @@ def refine(
     eligible = [
         mask
         for mask, score in zip(proposals.masks, proposals.score, strict=True)
-        if score >= parameters.minimum_objectness
+        if score >= parameters.min_objectness
     ]
     if not eligible:
         return instances
-    similarity = masks.jaccard(instances.masks, eligible)
-    least = parameters.minimum_similarity
+    similarity = masks.iou(instances.masks, eligible)
+    least = parameters.min_iou
     refined = [
         eligible[best] if of_mask[best] > 0 and of_mask[best] >= least else mask
         for mask, of_mask, best in zip(

@@ -17,7 +17,7 @@ class MaskRcnnGtParameters(Parameters):
     enabled: bool = Field(description="whether it is trained; wants true masks of train")
 
 
-def as_many_steps(
+def match_steps(
     parameters: MaskRcnnParameters, split: Split, true_masks: TrueMasks
 ) -> MaskRcnnParameters:
     """Show the images that have true masks more often, so that there are as many steps.

@@ -20,15 +20,15 @@ from skimage.color import lab2rgb
 from pipeline.common import files
 
 Pixels: TypeAlias = NDArray[np.uint8]
-Colour: TypeAlias = tuple[int, int, int]
+Color: TypeAlias = tuple[int, int, int]
 
 WHITE, INK = (255, 255, 255), (24, 24, 27)
 _GOLDEN_ANGLE = 2.399963  # radians: hues that are far apart however many there are
 _GAP = 8
 
 
-def colours(count: int) -> list[Colour]:
-    """Bright colours that are easy to tell apart, the first ones best."""
+def colors(count: int) -> list[Color]:
+    """Bright colors that are easy to tell apart, the first ones best."""
     number = np.arange(count)
     hue = 0.7 + number * _GOLDEN_ANGLE
     # Two neighbours of a hue differ in lightness.
@@ -52,25 +52,25 @@ def fit(pixels: Pixels, side: int) -> Pixels:
 
 
 def overlay(
-    pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Colour], alpha: float = 0.45
+    pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Color], alpha: float = 0.45
 ) -> Pixels:
-    """Tint the masks, shape (n, h, w), a colour each; later ones lie above earlier ones."""
+    """Tint the masks, shape (n, h, w), a color each; later ones lie above earlier ones."""
     result = pixels.astype(np.float32)
-    for mask, colour in zip(masks, tints, strict=True):
+    for mask, color in zip(masks, tints, strict=True):
         inside = _stretch(mask, pixels) >= 0.5
-        result[inside] = (1 - alpha) * pixels[inside] + alpha * np.array(colour)
+        result[inside] = (1 - alpha) * pixels[inside] + alpha * np.array(color)
     return _bytes(result)
 
 
 def outline(
-    pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Colour], width: int = 2
+    pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Color], width: int = 2
 ) -> Pixels:
     """Draw the inner edge of masks, shape (n, h, w), and a dark line around it."""
     result = pixels.copy()
-    for mask, colour in zip(masks, tints, strict=True):
+    for mask, color in zip(masks, tints, strict=True):
         inside = _stretch(mask, pixels) >= 0.5
         result[ndimage.binary_dilation(inside) & ~inside] = INK
-        result[inside & ~ndimage.binary_erosion(inside, iterations=width)] = colour
+        result[inside & ~ndimage.binary_erosion(inside, iterations=width)] = color
     return result
 
 
@@ -95,21 +95,21 @@ def heat(pixels: Pixels, response: NDArray[np.floating[Any]], alpha: float = 0.8
 
 
 def draw_peaks(
-    pixels: Pixels, points: NDArray[np.integer[Any]], tints: Sequence[Colour], radius: int = 7
+    pixels: Pixels, points: NDArray[np.integer[Any]], tints: Sequence[Color], radius: int = 7
 ) -> Pixels:
     """Mark points, shape (n, 2), by discs with a white and a dark rim."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
-    for (y, x), colour in zip(points, tints, strict=True):
-        for reach, fill in ((radius + 2, INK), (radius + 1, WHITE), (radius - 1, colour)):
+    for (y, x), color in zip(points, tints, strict=True):
+        for reach, fill in ((radius + 2, INK), (radius + 1, WHITE), (radius - 1, color)):
             draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
     return np.asarray(image)
 
 
 def draw_name(
-    pixels: Pixels, point: tuple[int, int], text: str, colour: Colour, height: int = 16
+    pixels: Pixels, point: tuple[int, int], text: str, color: Color, height: int = 16
 ) -> Pixels:
-    """Write a name on a ground of its colour, its upper left corner at a point or near it.
+    """Write a name on a ground of its color, its upper left corner at a point or near it.
 
     It is moved as far as it takes to lie within the picture.
     """
@@ -120,8 +120,8 @@ def draw_name(
     across, down = int(right - left) + 10, int(bottom - top) + 8
     y = max(0, min(point[0], pixels.shape[0] - down))
     x = max(0, min(point[1], pixels.shape[1] - across))
-    draw.rectangle((x, y, x + across - 1, y + down - 1), fill=colour)
-    ink = INK if np.dot(colour, (0.299, 0.587, 0.114)) > 110 else WHITE
+    draw.rectangle((x, y, x + across - 1, y + down - 1), fill=color)
+    ink = INK if np.dot(color, (0.299, 0.587, 0.114)) > 110 else WHITE
     draw.text((x + 5 - left, y + 4 - top), text, fill=ink, font=font)
     return np.asarray(image)
 

@@ -12,7 +12,7 @@ from pipeline.artifacts.proposals import Proposals
 from pipeline.common import masks
 from pipeline.common.masks import Rle
 from pipeline.drawing import canvas as drawing
-from pipeline.drawing.canvas import Colour, Pixels
+from pipeline.drawing.canvas import Color, Pixels
 
 SIDE = 560  # of a picture of the sheet, pixels, at least
 _COLUMNS = 3
@@ -25,14 +25,14 @@ def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
     tiles = [drawing.caption(large, f"the best {len(best)} of {len(proposals.masks)} proposals")]
     for number, mask in enumerate(best):
         text = f"{number + 1}: objectness {proposals.score[number]:.3f}"
-        tiles.append(drawing.caption(_alone(large, mask, drawing.colours(1)[0]), text))
+        tiles.append(drawing.caption(_alone(large, mask, drawing.colors(1)[0]), text))
     return drawing.grid(tiles, _COLUMNS)
 
 
 def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
     """The photograph with all peaks, and after it the response map of each."""
     large = drawing.enlarge(pixels, SIDE)
-    points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
+    points, tints = _places(peaks, pixels, large), drawing.colors(len(classes))
     marked = mark_peaks(large, pixels, peaks, classes)
     tiles = [drawing.caption(marked, f"{len(points)} peaks")]
     for point, label, value, response in zip(
@@ -51,7 +51,7 @@ def of_draws(
     Beside the mask of the first visit glows how likely each pixel is to be in a drawn mask.
     """
     large = drawing.enlarge(pixels, SIDE)
-    points, tints = _places(peaks, pixels, large), drawing.colours(len(classes))
+    points, tints = _places(peaks, pixels, large), drawing.colors(len(classes))
     placed = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1)).any(axis=0)
     # Two columns, so that what belongs to a peak stands in one row.
     marked = mark_peaks(large, pixels, peaks, classes)
@@ -95,7 +95,7 @@ def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:
 
 
 def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], height: int) -> Pixels:
-    """Lay masks over their photograph, scaled to any size, each with a colour and its name.
+    """Lay masks over their photograph, scaled to any size, each with a color and its name.
 
     Large ones come first, so that they hide no small one; `height` is that of names, in pixels.
     """
@@ -103,30 +103,30 @@ def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], hei
         return large
     order = np.argsort(-masks.area(rles), kind="stable")
     shapes = masks.decode([rles[k] for k in order], *rles[0]["size"])
-    tints = drawing.colours(len(shapes))
+    tints = drawing.colors(len(shapes))
     picture = drawing.overlay(large, shapes, tints)
     picture = drawing.outline(picture, shapes, tints, width=max(2, height // 8))
-    for number, shape, colour in zip(order, shapes, tints, strict=True):
+    for number, shape, color in zip(order, shapes, tints, strict=True):
         scale = large.shape[0] / shape.shape[0]
         top, left = (np.argwhere(shape).min(axis=0) * scale).astype(int)
-        picture = drawing.draw_name(picture, (top, left), names[number], colour, height)
+        picture = drawing.draw_name(picture, (top, left), names[number], color, height)
     return picture
 
 
 def mark_peaks(
     large: Pixels, pixels: Pixels, peaks: Points, classes: Sequence[str], height: int = 16
 ) -> Pixels:
-    """Mark the peaks of a photograph on it, scaled to any size, with colours and names."""
-    tints = [drawing.colours(len(classes))[label] for label in peaks.label]
+    """Mark the peaks of a photograph on it, scaled to any size, with colors and names."""
+    tints = [drawing.colors(len(classes))[label] for label in peaks.label]
     points = _places(peaks, pixels, large)
     picture = drawing.draw_peaks(large, points, tints)
-    for (y, x), label, colour in zip(points, peaks.label, tints, strict=True):
-        picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], colour, height)
+    for (y, x), label, color in zip(points, peaks.label, tints, strict=True):
+        picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], color, height)
     return picture
 
 
-def _alone(pixels: Pixels, mask: NDArray[np.bool_], colour: Colour) -> Pixels:
-    return drawing.outline(drawing.spotlight(pixels, mask), mask[None], [colour])
+def _alone(pixels: Pixels, mask: NDArray[np.bool_], color: Color) -> Pixels:
+    return drawing.outline(drawing.spotlight(pixels, mask), mask[None], [color])
 
 
 def _places(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:

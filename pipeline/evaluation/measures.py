@@ -102,7 +102,7 @@ def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
 
 def best_overlaps(pair: Pair) -> NDArray[np.float64]:
     """Jaccard similarity of every true instance with the best found one of its class, (n,)."""
-    overlaps = masks.jaccard(pair.true.masks, pair.found.masks)
+    overlaps = masks.iou(pair.true.masks, pair.found.masks)
     same_class = pair.true.label[:, None] == pair.found.label
     return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
 

@@ -116,7 +116,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All that a protocol judges of a method; `decided`: what it lets in is taken for found.
+    """All that a protocol judges of a method; `thresholded`: what it lets in is taken for found.
 
     Detections that are ranked by confidence, and not cut by it, say nothing about how many
     objects there are.
@@ -124,7 +124,7 @@ class Pairs:
 
     pairs: Sequence[Pair]
     classes: Sequence[str]
-    decided: bool
+    thresholded: bool
 
 
 def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
@@ -148,7 +148,7 @@ def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pair
             if image.instances or not rules.skip_images_without_objects:
                 pairs[name].append(admit(rules, image, found))
     return {
-        name: Pairs(pairs[name], classes, decided=rules.min_score > 0 or not method.confidences)
+        name: Pairs(pairs[name], classes, thresholded=rules.min_score > 0 or not method.confidences)
         for name, rules in rules_of.items()
     }
 

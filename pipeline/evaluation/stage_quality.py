@@ -32,10 +32,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns of one length, of which several images' can be joined."""
+    """Columns of one length, of which several images' can be concatenated."""
 
     @classmethod
-    def joined(cls, parts: Iterable[Self]) -> Self:
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
         """Join the columns of parts, of which there is at least one."""
         of_parts = list(parts)
         names = [field.name for field in fields(cls)]
@@ -68,7 +68,7 @@ class Coverage(Rows):
 def cover(image: TrueImage, proposals: Proposals) -> Coverage:
     """Hold the proposals of an image against its true instances."""
     true = image.masks()
-    overlaps = masks.jaccard(true, proposals.masks)
+    overlaps = masks.iou(true, proposals.masks)
     area = masks.area(true)
     size = _sizes(area)
     recall_of_size = np.zeros((len(true), len(COUNTS)))
@@ -120,7 +120,7 @@ def proposal_quality(truth: Truth, store: ProposalStore) -> dict[str, Any]:
     nothing = np.zeros((0, len(COUNTS)))
     no_rows = Coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), *3 * [nothing])
     covered = (cover(image, store.proposals(image.id)) for image in truth.images)
-    found = Coverage.joined([no_rows, *covered])
+    found = Coverage.concatenate([no_rows, *covered])
     size = _sizes(found.area)
     by_size = {
         name: _means(rows := found.where(size == number), rows.recall_of_size)
@@ -160,14 +160,14 @@ class Hits(Rows):
 
     label : int (n,), index of the class.
     instance : int (n,), number of the true instance of that class under the peak, -1: none.
-    placed : bool (n,), whether any proposal contains the peak.
+    covered : bool (n,), whether any proposal contains the peak.
     best, first, drawn : (n,), Jaccard similarity of that instance with the best of the proposals
         there, with the most object-like, and with those drawn (mean over visits); NaN without.
     """
 
     label: NDArray[np.int64]
     instance: NDArray[np.int64]
-    placed: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
     best: Floats
     first: Floats
     drawn: Floats
@@ -186,18 +186,18 @@ def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) 
     on = masks.contains(true, points) & (image.labels()[:, None] == peaks.label)
     instance = np.argmax(np.vstack([on, ~on.any(axis=0)]), axis=0)
     instance[instance == len(true)] = -1
-    placed = np.asarray(masks.contains(proposals.masks, points).any(axis=0), bool)
-    if not np.array_equal(peaks.label[placed], draws.label):
+    covered = np.asarray(masks.contains(proposals.masks, points).any(axis=0), bool)
+    if not np.array_equal(peaks.label[covered], draws.label):
         raise InputError(f"the draws of {image.id} are of other peaks; run all stages again")
     overlap = np.full((len(points), 3), math.nan)
-    for row, peak in enumerate(np.flatnonzero(placed)):
+    for row, peak in enumerate(np.flatnonzero(covered)):
         if instance[peak] >= 0:
             candidates = draws.candidate[row]
             there = [proposals.masks[number] for number in candidates]
-            (overlaps,) = masks.jaccard([true[instance[peak]]], there)
+            (overlaps,) = masks.iou([true[instance[peak]]], there)
             drawn = overlaps[np.searchsorted(candidates, draws.draw[row])]
             overlap[peak] = overlaps.max(), overlaps[0], drawn.mean()
-    return Hits(peaks.label.astype(np.int64), instance, placed, *overlap.T)
+    return Hits(peaks.label.astype(np.int64), instance, covered, *overlap.T)
 
 
 def peak_quality(
@@ -208,9 +208,9 @@ def peak_quality(
     Returns
     -------
     `images`, `instances`, `peaks`; in percent `hit_instances` (with a peak of their class on
-    them), `right_peaks` (on an instance of their class), `placed_peaks` (of the right ones,
+    them), `right_peaks` (on an instance of their class), `covered_peaks` (of the right ones,
     those in a proposal), and of these the overlap of their instance with the `best` proposal
-    there, with the `most_objectlike`, and with the `drawn` (mean over visits). `per_class` holds
+    there, with the `top_scoring`, and with the `drawn` (mean over visits). `per_class` holds
     the same class by class. None: nothing is known.
     """
     none = np.zeros(0, np.int64)
@@ -226,7 +226,7 @@ def peak_quality(
         hits.append(of_image)
         true_label.append(image.labels().astype(np.int64))
         is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
-    found, labels, hit = Hits.joined(hits), np.concatenate(true_label), np.concatenate(is_hit)
+    found, labels, hit = Hits.concatenate(hits), np.concatenate(true_label), np.concatenate(is_hit)
     return {
         "images": len(truth.images),
         **_peak_means(found, hit),
@@ -239,16 +239,16 @@ def peak_quality(
 
 def _peak_means(found: Hits, hit: NDArray[np.bool_]) -> dict[str, Any]:
     right = found.where(found.instance >= 0)
-    placed = right.where(right.placed)
+    covered = right.where(right.covered)
     return {
         "instances": len(hit),
         "peaks": len(found.label),
         "hit_instances": _percent(hit),
         "right_peaks": _percent(found.instance >= 0),
-        "placed_peaks": _percent(right.placed),
-        "best": _percent(placed.best),
-        "most_objectlike": _percent(placed.first),
-        "drawn": _percent(placed.drawn),
+        "covered_peaks": _percent(right.covered),
+        "best": _percent(covered.best),
+        "top_scoring": _percent(covered.first),
+        "drawn": _percent(covered.drawn),
     }
 
 

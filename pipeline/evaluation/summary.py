@@ -42,7 +42,7 @@ def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, 
         "CorLoc": correct_localisation(pairs, count),
     }
     errors, error = count_errors(pairs, count)
-    if not of_protocol.decided:
+    if not of_protocol.thresholded:
         errors, error = np.full(count, math.nan), math.nan
     return {
         "images": len(pairs),

@@ -28,8 +28,8 @@ _ABOUT_PROPOSALS = (
 )
 _ABOUT_PEAKS = (
     "In percent. hit_instances: under a peak of their class; right_peaks: on an instance of their "
-    "class; placed_peaks: of the right ones, in a proposal; then the IoU of that instance with the "
-    "best proposal there, with the most object-like, with the drawn ones."
+    "class; covered_peaks: of the right ones, in a proposal; then the IoU of that instance "
+    "with the best proposal there, with the most object-like, with the drawn ones."
 )
 
 

@@ -1,7 +1,7 @@
 """Object proposals without any learning: superpixels, merged in many ways, ranked by hand-set cues.
 
 The photograph, reduced, is cut into superpixels (Felzenszwalb and Huttenlocher, IJCV 2004) in
-several colour spaces and at several scales. Each of these partitions is merged into the whole
+several color spaces and at several scales. Each of these partitions is merged into the whole
 image by several rules, two regions at a time (Selective Search: Uijlings et al., IJCV 2013,
 section 3), and pairs of large neighbouring regions are joined (MCG: Arbelaez et al., CVPR 2014,
 section 5). What comes of it is ranked by cues that were set by hand, and diversified as MCG's
@@ -11,11 +11,11 @@ All large sums here are of whole numbers small enough to be exact in float32: th
 in whatever order a processor adds them up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,24 +36,32 @@ from pipeline.common.parameters import Parameters
 class GroupingParameters(Parameters):
     """How superpixels are made and merged: the method `grouping`."""
 
-    side: int = Field(ge=32, description="longer side of the image that is grouped, pixels")
-    colour_spaces: tuple[Literal["rgb", "hsv", "lab"], ...] = Field(
+    renamed: ClassVar[Mapping[str, str]] = {
+        "side": "image_size",
+        "colour_spaces": "color_spaces",
+        "superpixel": "min_superpixel_area",
+        "smallest": "min_area",
+        "joined": "paired_regions",
+    }
+
+    image_size: int = Field(ge=32, description="longer side of the image that is grouped, pixels")
+    color_spaces: tuple[Literal["rgb", "hsv", "lab"], ...] = Field(
         min_length=1, description="in each of which superpixels are made at every scale"
     )
     scales: tuple[PositiveFloat, ...] = Field(
         min_length=1, description="of superpixels, as felzenszwalb takes it; larger: fewer"
     )
-    superpixel: int = Field(ge=1, description="area of the smallest superpixel, pixels")
-    smallest: float = Field(ge=0, lt=1, description="area of the smallest proposal, a share")
-    joined: int = Field(
+    min_superpixel_area: int = Field(ge=1, description="area of the smallest superpixel, pixels")
+    min_area: float = Field(ge=0, lt=1, description="area of the smallest proposal, a share")
+    paired_regions: int = Field(
         ge=1, description="last regions of a merging, of which every two neighbours are joined"
     )
 
 
-_COLOUR_BINS = 20
+_COLOR_BINS = 20
 _EDGE_LEVELS = 100
 _TEXTURE_NEIGHBOURS = 8
-_SMOOTHING = 0.8  # of colours before they are cut, pixels
+_SMOOTHING = 0.8  # of colors before they are cut, pixels
 _COMMON_AREA = 0.15
 _AREA_WEIGHT = 0.2
 _DIVERSITY = 1.0
@@ -70,7 +78,7 @@ class _Rule:
     `border` is of how weak the edge between the two is, which Selective Search has not.
     """
 
-    colour: float = 0.0
+    color: float = 0.0
     texture: float = 0.0
     area: float = 1.0
     fill: float = 1.0
@@ -78,9 +86,9 @@ class _Rule:
 
 
 _RULES = (
-    _Rule(colour=1.0, texture=1.0),
+    _Rule(color=1.0, texture=1.0),
     _Rule(texture=1.0),
-    _Rule(colour=1.0, texture=1.0, border=2.0),
+    _Rule(color=1.0, texture=1.0, border=2.0),
 )
 
 
@@ -91,7 +99,7 @@ class _Partition:
     label : integer (height, width), 0 to n - 1.
     area : (n,).
     box : top, left, bottom, right, (n, 4).
-    colour, texture : histograms, (n, bins).
+    color, texture : histograms, (n, bins).
     border : length of the border that two share, (n, n).
     edge : edge strength summed along that border, (n, n).
     rim : pixels at the edge of the image, (n,).
@@ -100,7 +108,7 @@ class _Partition:
     label: NDArray[np.int64]
     area: Floats
     box: Floats
-    colour: Floats
+    color: Floats
     texture: Floats
     border: Floats
     edge: Floats
@@ -131,14 +139,14 @@ def propose(image: NDArray[np.uint8], parameters: GroupingParameters, count: int
     at most `count` masks at the image's size, by descending score, 0 to 1. There is none on an
     image of one superpixel.
     """
-    small = _reduced(image, parameters.side)
+    small = _reduced(image, parameters.image_size)
     lab = _lab(small)
     edges, texture = _edges(lab), _texture(lab)
     labels, regions, scores = [], [], []
-    for space, scale in product(parameters.colour_spaces, parameters.scales):
+    for space, scale in product(parameters.color_spaces, parameters.scales):
         partition = _partition(_SPACES[space](small), scale, parameters, edges, texture)
-        found = _grouped(partition, parameters.joined)
-        found = found[found @ partition.area >= parameters.smallest * edges.size]
+        found = _grouped(partition, parameters.paired_regions)
+        found = found[found @ partition.area >= parameters.min_area * edges.size]
         labels.append(partition.label)
         regions.append(found)
         scores.append(_objectness(partition, found))
@@ -183,7 +191,7 @@ def _texture(lab: Floats) -> NDArray[np.int64]:
 
 
 def _partition(
-    colours: Floats,
+    colors: Floats,
     scale: float,
     parameters: GroupingParameters,
     edges: NDArray[np.int64],
@@ -191,11 +199,15 @@ def _partition(
 ) -> _Partition:
     """Cut an image (height, width, 3), in the range 0 to 1, into superpixels, and measure them."""
     label = felzenszwalb(
-        colours, scale=scale, sigma=_SMOOTHING, min_size=parameters.superpixel, channel_axis=2
+        colors,
+        scale=scale,
+        sigma=_SMOOTHING,
+        min_size=parameters.min_superpixel_area,
+        channel_axis=2,
     ).astype(np.int64)
     n = int(label.max()) + 1
-    lowest, highest = colours.min(axis=(0, 1)), colours.max(axis=(0, 1))
-    bins = (colours - lowest) / (highest - lowest + 1e-6) * _COLOUR_BINS
+    lowest, highest = colors.min(axis=(0, 1)), colors.max(axis=(0, 1))
+    bins = (colors - lowest) / (highest - lowest + 1e-6) * _COLOR_BINS
     whole_bins = np.moveaxis(bins.astype(np.int64), 2, 0)
     rim = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
     border, edge = _borders(label, edges, n)
@@ -204,7 +216,7 @@ def _partition(
         label=label,
         area=np.bincount(label.ravel(), minlength=n).astype(np.float32),
         box=np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], np.float32),
-        colour=np.hstack([_histogram(label, channel, n, _COLOUR_BINS) for channel in whole_bins]),
+        color=np.hstack([_histogram(label, channel, n, _COLOR_BINS) for channel in whole_bins]),
         texture=_histogram(label, texture, n, _TEXTURE_NEIGHBOURS + 2),
         border=border,
         edge=edge,
@@ -264,7 +276,7 @@ def _copied(partition: _Partition) -> _Partition:
 
 def _absorb(now: _Partition, i: int, j: int) -> None:
     """Make region j a part of region i."""
-    for counts in (now.area, now.colour, now.texture, now.rim):
+    for counts in (now.area, now.color, now.texture, now.rim):
         counts[i] += counts[j]
     now.box[i, :2] = np.minimum(now.box[i, :2], now.box[j, :2])
     now.box[i, 2:] = np.maximum(now.box[i, 2:], now.box[j, 2:])
@@ -285,7 +297,7 @@ def _compare(now: _Partition, i: int, rule: _Rule, similarity: NDArray[np.float6
     around = np.prod(bottom_right - top_left, axis=1)
     edge = now.edge[i, others] / (now.border[i, others] * _EDGE_LEVELS)
     alike = (
-        rule.colour * _intersection(now.colour[[i]], now.colour[others])
+        rule.color * _intersection(now.color[[i]], now.color[others])
         + rule.texture * _intersection(now.texture[[i]], now.texture[others])
         + rule.area * (1 - together / whole)
         + rule.fill * (1 - (around - together) / whole)
@@ -315,7 +327,7 @@ def _joined(partition: _Partition, regions: Regions) -> Regions:
 def _objectness(partition: _Partition, regions: Regions) -> Floats:
     """How much every region looks like an object, 0 to 1, by cues that were set by hand.
 
-    An object differs from its surround in colour, has a stronger edge around it than within,
+    An object differs from its surround in color, has a stronger edge around it than within,
     is compact, and is seldom cut off by the image's edge or larger than a third of it.
     """
     sets, outside = regions.astype(np.float32), (~regions).astype(np.float32)
@@ -324,7 +336,7 @@ def _objectness(partition: _Partition, regions: Regions) -> Floats:
     contour_edge = _mean_edge((edges * outside).sum(axis=1), contour)
     inner_edge = _mean_edge((edges * sets).sum(axis=1), (borders * sets).sum(axis=1))
     surround = ((borders > 0) & ~regions).astype(np.float32)
-    contrast = 1 - _intersection(sets @ partition.colour, surround @ partition.colour)
+    contrast = 1 - _intersection(sets @ partition.color, surround @ partition.color)
     rim = sets @ partition.rim
     area = sets @ partition.area
     perimeter = contour + rim

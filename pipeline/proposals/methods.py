@@ -40,7 +40,9 @@ def propose(
     photographs = split.photographs[start:]
     what = f"proposals, {name}"
     if parameters.method == "import":
-        imported = read_proposals(Path(parameters.source) / f"{name}.json", split, parameters.count)
+        imported = read_proposals(
+            Path(parameters.source) / f"{name}.json", split, parameters.max_proposals
+        )
         yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
         return
     yield from map_photographs(proposer_of(parameters), split.path, photographs, what)
@@ -54,5 +56,7 @@ def proposer_of(parameters: ProposalsParameters) -> SharpMaskProposer | Grouper:
             "allowed with refinement are sharpmask and grouping"
         )
     if parameters.method == "grouping":
-        return Grouper(parameters.grouping, parameters.count)
-    return SharpMaskProposer(Path(parameters.source), parameters.sharpmask, parameters.count)
+        return Grouper(parameters.grouping, parameters.max_proposals)
+    return SharpMaskProposer(
+        Path(parameters.source), parameters.sharpmask, parameters.max_proposals
+    )

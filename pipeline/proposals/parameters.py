@@ -1,6 +1,7 @@
 """Settings of the stage `proposals`: which method, and the settings of each."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +16,10 @@ GROUPING_SOURCE = "pipeline/proposals/grouping.py"
 class ProposalsParameters(Parameters):
     """Settings of the stage `proposals`."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "count": "max_proposals",
+    }
+
     method: Literal["sharpmask", "grouping", "import"] = Field(
         description="what makes the proposals"
     )
@@ -26,7 +31,7 @@ class ProposalsParameters(Parameters):
     supervision: str = Field(
         description="for import: what the masks' maker was trained on, in words; otherwise empty"
     )
-    count: int = Field(ge=1, description="most proposals of an image")
+    max_proposals: int = Field(ge=1, description="most proposals of an image")
     sharpmask: PyramidParameters = Field(description="of the method sharpmask alone")
     grouping: GroupingParameters = Field(description="of the method grouping alone")
 

@@ -1,8 +1,10 @@
 """Replacing every peak by a proposal, drawn in proportion to its objectness (WISE, Eq. 1)."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +21,21 @@ from pipeline.common.parameters import Parameters
 class SamplerParameters(Parameters):
     """How sharply the draw follows objectness, and its seed."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "agreement": "agreement_power",
+        "epochs": "draws_per_peak",
+    }
+
     temperature: float = Field(
         description="1: Eq. 1; towards 0: the most object-like; large: uniform",
         json_schema_extra={"exclusiveMinimum": 0},  # refused below in better words
     )
-    agreement: float = Field(
+    agreement_power: float = Field(
         ge=0,
         description="power of a candidate's expected overlap with the draw, as second factor; "
         "0: Eq. 1",
     )
-    visits: PositiveInt = Field(description="draws a peak: one for every epoch of training")
+    draws_per_peak: PositiveInt = Field(description="draws a peak: one for every epoch of training")
     seed: NonNegativeInt = Field(description="of the draws")
 
     @field_validator("temperature")
@@ -50,7 +57,7 @@ class Sampler:
     parameters: SamplerParameters
 
     def __call__(self, image_id: str) -> Draws:
-        """Make the draws of one image, for every visit that training will pay it."""
+        """Make the draws of one image, for every epoch that training will pay it."""
         # An image's own generator: others, and their number and order, do not change its draws.
         rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
         peaks = opened(PeakStore, self.peaks).points(image_id)
@@ -61,15 +68,15 @@ class Sampler:
 def draw(
     peaks: Points, proposals: Proposals, parameters: SamplerParameters, rng: np.random.Generator
 ) -> Draws:
-    """Draw a proposal for every peak and visit; peaks in no proposal are left out.
+    """Draw a proposal for every peak and epoch; peaks in no proposal are left out.
 
-    The first visits' draws do not depend on how many visits follow.
+    The first epochs' draws do not depend on how many epochs follow.
     """
     inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
     hit = np.flatnonzero(inside.any(0))
     candidate = [np.flatnonzero(inside[:, peak]).astype(np.int32) for peak in hit]
     probability = [_chances(proposals, numbers, parameters) for numbers in candidate]
-    uniform = rng.random((parameters.visits, len(peaks.label)))[:, hit]
+    uniform = rng.random((parameters.draws_per_peak, len(peaks.label)))[:, hit]
     drawn = [
         numbers[pick(chances, uniform[:, peak])]
         for peak, (numbers, chances) in enumerate(zip(candidate, probability, strict=True))
@@ -78,7 +85,7 @@ def draw(
         label=peaks.label[hit],
         candidate=candidate,
         probability=[chances.astype(np.float32) for chances in probability],
-        draw=np.array(drawn, np.int32).reshape(len(hit), parameters.visits),
+        draw=np.array(drawn, np.int32).reshape(len(hit), parameters.draws_per_peak),
     )
 
 
@@ -86,10 +93,10 @@ def _chances(
     proposals: Proposals, candidates: NDArray[np.int32], parameters: SamplerParameters
 ) -> NDArray[np.float64]:
     chances = probabilities(proposals.score[candidates], parameters.temperature)
-    if parameters.agreement == 0:
+    if parameters.agreement_power == 0:
         return chances
     of_candidates = [proposals.masks[number] for number in candidates]
-    return agreed(chances, masks.jaccard(of_candidates, of_candidates), parameters.agreement)
+    return agreed(chances, masks.iou(of_candidates, of_candidates), parameters.agreement_power)
 
 
 def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -9,48 +9,48 @@ from pipeline.artifacts.split import Split
 from pipeline.common.errors import InputError
 
 
-class Objects(Protocol):
+class Supervision(Protocol):
     """The objects that training is told of, wherever their masks come from."""
 
     def __contains__(self, image_id: object, /) -> bool:
         """Whether there are any in an image: others are not trained on."""
         ...
 
-    def instances(self, image_id: str, visit: int, /) -> Instances:
-        """The instances that an image has at a visit."""
+    def instances(self, image_id: str, epoch: int, /) -> Instances:
+        """The instances that an image has in an epoch."""
         ...
 
 
 class PseudoMasks:
-    """The proposals drawn for the peaks of a split's images, other ones at every visit.
+    """The proposals drawn for the peaks of a split's images, other ones at every epoch.
 
     Raises
     ------
     InputError
-        If there is no draw at all, or none for some of the visits.
+        If there is no draw at all, or none for some of the epochs.
     """
 
     def __init__(
-        self, split: Split, draws: DrawStore, proposals: ProposalStore, visits: int
+        self, split: Split, draws: DrawStore, proposals: ProposalStore, epochs: int
     ) -> None:
         self._proposals = proposals
         of_all = {photograph.id: draws.draws(photograph.id) for photograph in split.photographs}
         self._drawn = {image_id: drawn for image_id, drawn in of_all.items() if len(drawn.label)}
         if not self._drawn:
             raise InputError(f"{draws.path}: no image has a draw: there is nothing to learn")
-        _check_visits(draws, next(iter(self._drawn.values())).draw.shape[1], visits)
+        _check_draws(draws, next(iter(self._drawn.values())).draw.shape[1], epochs)
 
     def __contains__(self, image_id: object, /) -> bool:
         return image_id in self._drawn
 
-    def instances(self, image_id: str, visit: int, /) -> Instances:
-        """The pseudo masks of an image at a visit."""
-        return self._drawn[image_id].instances(self._proposals.proposals(image_id), visit)
+    def instances(self, image_id: str, epoch: int, /) -> Instances:
+        """The pseudo masks of an image in an epoch."""
+        return self._drawn[image_id].instances(self._proposals.proposals(image_id), epoch)
 
 
-def _check_visits(draws: DrawStore, visits: int, epochs: int) -> None:
-    if visits < epochs:
+def _check_draws(draws: DrawStore, drawn: int, epochs: int) -> None:
+    if drawn < epochs:
         raise InputError(
-            f"{draws.path}: draws for {visits} visits of an image, and schedule.epochs = {epochs}; "
-            f"allowed are at most {visits} epochs, or more sampler.visits"
+            f"{draws.path}: {drawn} draws per peak, and schedule.epochs = {epochs}; "
+            f"allowed are at most {drawn} epochs, or more sampler.draws_per_peak"
         )

@@ -8,7 +8,7 @@ from pipeline.common.errors import InputError
 
 
 class TrueMasks:
-    """The true masks of those images that have any, the same at every visit.
+    """The true masks of those images that have any, the same at every epoch.
 
     Raises
     ------

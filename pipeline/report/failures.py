@@ -22,24 +22,26 @@ RIGHT, NEAR = 0.5, 0.1
 OF_PSEUDO_MASKS = ("right", "poor mask", "no proposal", "wrong class", "no peak")
 OF_PREDICTIONS = ("right", "poor mask", "wrong class", "not found")
 
-Fate = tuple[int, str]
+Outcome = tuple[int, str]
 """The label of a true instance, and how it ended."""
 
 
 @dataclass(frozen=True)
-class Losses:
-    """How many true instances of every class ended in each of the `fates`."""
+class FailureCounts:
+    """How many true instances of every class ended in each of the `outcomes`."""
 
-    fates: Sequence[str]
+    outcomes: Sequence[str]
     by_class: dict[str, Counter[str]]
 
     @classmethod
-    def count(cls, fates: Sequence[str], ended: Iterable[Fate], classes: Sequence[str]) -> "Losses":
-        """Count the fates of instances class by class."""
+    def count(
+        cls, outcomes: Sequence[str], ended: Iterable[Outcome], classes: Sequence[str]
+    ) -> "FailureCounts":
+        """Count the outcomes of instances class by class."""
         by_class: dict[str, Counter[str]] = {name: Counter() for name in classes}
-        for label, fate in ended:
-            by_class[classes[label]][fate] += 1
-        return cls(fates, by_class)
+        for label, outcome in ended:
+            by_class[classes[label]][outcome] += 1
+        return cls(outcomes, by_class)
 
     @property
     def whole(self) -> Counter[str]:
@@ -55,22 +57,22 @@ def pair(image: TrueImage, found: Instances) -> Pair:
 
 def of_pseudo_masks(
     image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws
-) -> list[Fate]:
+) -> list[Outcome]:
     """Say of every true instance of a training image how it ended at the first visit.
 
     What is not right was lost, in the order of the stages, because no peak lies on it; because
     only peaks of other classes do (`wrong class`); because no proposal at its peaks reaches
     `RIGHT` (`no proposal`); or because one does, but another was drawn (`poor mask`).
     """
-    of_image = pair(image, draws.instances(proposals, visit=0))
+    of_image = pair(image, draws.instances(proposals, epoch=0))
     true, drawn = of_image.true, best_overlaps(of_image)
     points = np.stack([peaks.y, peaks.x], 1)
     on_it = masks.contains(true.masks, points)
     own = on_it & (true.label[:, None] == peaks.label)
     at_peaks = masks.contains(proposals.masks, points)
-    overlaps = masks.jaccard(true.masks, proposals.masks)
+    overlaps = masks.iou(true.masks, proposals.masks)
 
-    def fate(k: int) -> str:
+    def outcome(k: int) -> str:
         if drawn[k] >= RIGHT:
             return "right"
         if not on_it[k].any():
@@ -81,20 +83,20 @@ def of_pseudo_masks(
         there = overlaps[k, candidates].max(initial=0.0) >= RIGHT
         return "poor mask" if there else "no proposal"
 
-    return [(int(label), fate(k)) for k, label in enumerate(true.label)]
+    return [(int(label), outcome(k)) for k, label in enumerate(true.label)]
 
 
-def of_predictions(image: TrueImage, found: Instances) -> list[Fate]:
+def of_predictions(image: TrueImage, found: Instances) -> list[Outcome]:
     """Say of every true instance of an image how it ended among the predictions."""
     of_image = pair(image, found)
     own = best_overlaps(of_image)
-    of_any = masks.jaccard(of_image.true.masks, found.masks).max(axis=1, initial=0.0)
+    of_any = masks.iou(of_image.true.masks, found.masks).max(axis=1, initial=0.0)
 
-    def fate(k: int) -> str:
+    def outcome(k: int) -> str:
         if own[k] >= RIGHT:
             return "right"
         if of_any[k] >= RIGHT:
             return "wrong class"
         return "poor mask" if of_any[k] >= NEAR else "not found"
 
-    return [(int(label), fate(k)) for k, label in enumerate(of_image.true.label)]
+    return [(int(label), outcome(k)) for k, label in enumerate(of_image.true.label)]

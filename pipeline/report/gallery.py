@@ -19,7 +19,7 @@ from pipeline.common.masks import Rle
 from pipeline.common.progress import track
 from pipeline.evaluation.measures import best_overlaps
 from pipeline.report.failures import pair
-from pipeline.report.results import Half, Origins
+from pipeline.report.results import PseudoMaskSources, SplitResults
 
 _QUALITY = 70  # of WebP
 _MOST = 20  # predictions drawn on a picture
@@ -72,23 +72,27 @@ Gallery = Mapping[str, Mapping[str, Sequence[Picture]]]
 
 @dataclass(frozen=True)
 class Painter:
-    """Makes pictures of a split's photographs, with the pseudo masks' origins if it is train.
+    """Makes pictures of a split's photographs, with the pseudo masks' sources if it is train.
 
     Predictions are drawn whose score is at least `least_score` of the highest in their image,
     the best twenty of them.
     """
 
-    half: Half
-    origins: Origins | None
+    split_results: SplitResults
+    sources: PseudoMaskSources | None
     side: int
     least_score: float
 
     def gallery(self, images: int, seed: int, what: str) -> Gallery:
         """Show so many images of every class as best, as worst, and at random."""
-        photographs = {photograph.id: photograph for photograph in self.half.split.photographs}
+        photographs = {
+            photograph.id: photograph for photograph in self.split_results.split.photographs
+        }
         overlaps = self._overlaps()
         pictures = {}
-        for name in track(self.half.split.classes, len(self.half.split.classes), what):
+        for name in track(
+            self.split_results.split.classes, len(self.split_results.split.classes), what
+        ):
             tagged = [image for image, p in photographs.items() if name in p.tags]
             chosen = choose(overlaps[name], tagged, images, seed)
             pictures[name] = {
@@ -99,8 +103,8 @@ class Painter:
 
     def picture(self, photograph: Photograph, overlap: float | None) -> Picture:
         """Make the picture of a photograph."""
-        address, width, height = shrink(self.half.split.image(photograph), self.side)
-        names = self.half.split.classes
+        address, width, height = shrink(self.split_results.split.image(photograph), self.side)
+        names = self.split_results.split.classes
         layers = {
             layer: [
                 Shape(outline(rle, width / photograph.width), names[label], score)
@@ -120,36 +124,39 @@ class Painter:
     def _overlaps(self) -> dict[str, dict[str, float]]:
         """Mean best overlap of the refined predictions, by class and image."""
         overlaps: dict[str, dict[str, float]] = defaultdict(dict)
-        for image in self.half.truth.images:
-            judged = pair(image, self.drawn(self.half.refined.instances(image.id)))
+        for image in self.split_results.truth.images:
+            judged = pair(image, self.drawn(self.split_results.refined.instances(image.id)))
             best = best_overlaps(judged)
             for label in np.unique(judged.true.label):
-                name = self.half.split.classes[label]
+                name = self.split_results.split.classes[label]
                 overlaps[name][image.id] = float(best[judged.true.label == label].mean())
         return overlaps
 
     def _layers(self, image_id: str) -> Iterator[tuple[str, list[tuple[Rle, int, float | None]]]]:
         """Instances by layer, the lowest first."""
-        stores = {"predictions": self.half.predictions, "refined": self.half.refined}
+        stores = {
+            "predictions": self.split_results.predictions,
+            "refined": self.split_results.refined,
+        }
         for layer, store in stores.items():
             found = self.drawn(store.instances(image_id))
             scores = [float(score) for score in found.score]
             yield layer, list(zip(found.masks, found.label, scores, strict=True))
-        if self.origins:
-            proposals = self.origins.proposals.proposals(image_id)
-            pseudo = self.origins.draws.draws(image_id).instances(proposals, visit=0)
+        if self.sources:
+            proposals = self.sources.proposals.proposals(image_id)
+            pseudo = self.sources.draws.draws(image_id).instances(proposals, epoch=0)
             yield "pseudo", [(m, k, None) for m, k in zip(pseudo.masks, pseudo.label, strict=True)]
-        if image := self.half.true_images.get(image_id):
+        if image := self.split_results.true_images.get(image_id):
             true = zip(image.masks(), image.labels(), strict=True)
             yield "truth", [(m, k, None) for m, k in true]
 
     def _peaks(self, photograph: Photograph, width: int, height: int) -> list[Mark]:
-        if not self.origins:
+        if not self.sources:
             return []
-        peaks = self.origins.peaks.points(photograph.id)
+        peaks = self.sources.peaks.points(photograph.id)
         x = (peaks.x + 0.5) * width / photograph.width
         y = (peaks.y + 0.5) * height / photograph.height
-        names = [self.half.split.classes[label] for label in peaks.label]
+        names = [self.split_results.split.classes[label] for label in peaks.label]
         return [Mark(*row) for row in zip(x.tolist(), y.tolist(), names, strict=True)]
 
 

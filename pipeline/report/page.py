@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jinja2
 from pydantic import Field, NonNegativeInt
@@ -15,8 +15,8 @@ from pipeline.report.charts import Chart, line_chart, training_chart
 from pipeline.report.failures import (
     OF_PREDICTIONS,
     OF_PSEUDO_MASKS,
-    Fate,
-    Losses,
+    FailureCounts,
+    Outcome,
     of_predictions,
     of_pseudo_masks,
 )
@@ -32,45 +32,57 @@ SPLITS: tuple[SplitName, ...] = ("train", "val")
 class ReportParameters(Parameters):
     """How many pictures the page holds, and what is drawn on them."""
 
-    images: int = Field(
+    renamed: ClassVar[Mapping[str, str]] = {
+        "images": "images_per_class",
+        "side": "image_size",
+        "least_score": "min_relative_score",
+    }
+
+    images_per_class: int = Field(
         ge=1, le=20, description="photographs of a class shown as best, as worst, at random"
     )
-    side: int = Field(ge=64, le=2048, description="longer side of a shown photograph, in pixels")
-    least_score: float = Field(
+    image_size: int = Field(
+        ge=64, le=2048, description="longer side of a shown photograph, in pixels"
+    )
+    min_relative_score: float = Field(
         ge=0, le=1, description="predictions drawn: least score, in parts of their image's highest"
     )
     seed: NonNegativeInt = Field(description="of the random photographs")
 
 
-def count_losses(results: Results, split: SplitName, parameters: ReportParameters) -> Losses:
+def count_failures(
+    results: Results, split: SplitName, parameters: ReportParameters
+) -> FailureCounts:
     """Count where instances are lost: of `train` on the way to pseudo masks, of `val` after it."""
     classes = results.train.split.classes
     if split == "train":
-        return Losses.count(OF_PSEUDO_MASKS, _ends_of_pseudo_masks(results), classes)
+        return FailureCounts.count(OF_PSEUDO_MASKS, _ends_of_pseudo_masks(results), classes)
     painter = _painter(results, split, parameters)
-    return Losses.count(OF_PREDICTIONS, _ends_of_predictions(painter), classes)
+    return FailureCounts.count(OF_PREDICTIONS, _ends_of_predictions(painter), classes)
 
 
 def choose_pictures(results: Results, split: SplitName, parameters: ReportParameters) -> Gallery:
     """Choose and paint the pictures of a split."""
     painter = _painter(results, split, parameters)
-    return painter.gallery(parameters.images, parameters.seed, f"pictures of {split}")
+    return painter.gallery(parameters.images_per_class, parameters.seed, f"pictures of {split}")
 
 
 def _painter(results: Results, split: SplitName, parameters: ReportParameters) -> Painter:
-    half, origins = (results.train, results.origins) if split == "train" else (results.val, None)
-    return Painter(half, origins, parameters.side, parameters.least_score)
+    split_results, sources = (
+        (results.train, results.sources) if split == "train" else (results.val, None)
+    )
+    return Painter(split_results, sources, parameters.image_size, parameters.min_relative_score)
 
 
 def page(
     results: Results,
-    losses: Mapping[SplitName, Losses],
+    losses: Mapping[SplitName, FailureCounts],
     galleries: Mapping[SplitName, Gallery],
     parameters: ReportParameters,
 ) -> str:
     """Make the page: HTML that needs no other file, no script and no network."""
     metrics = results.metrics
-    source = results.origins.proposals.attributes
+    source = results.sources.proposals.attributes
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -91,7 +103,7 @@ def page(
         losses=losses,
         curves=[training_chart(title, folder) for title, folder in results.curves.items()],
         galleries=galleries,
-        least_score=parameters.least_score,
+        least_score=parameters.min_relative_score,
         plot=charts,
     )
 
@@ -107,19 +119,19 @@ def _figure5(results: Results) -> list[Chart]:
     ]
 
 
-def _ends_of_pseudo_masks(results: Results) -> Iterator[Fate]:
-    origins, images = results.origins, results.train.truth.images
+def _ends_of_pseudo_masks(results: Results) -> Iterator[Outcome]:
+    sources, images = results.sources, results.train.truth.images
     for image in track(images, len(images), "pseudo masks of train"):
         yield from of_pseudo_masks(
             image,
-            origins.peaks.points(image.id),
-            origins.proposals.proposals(image.id),
-            origins.draws.draws(image.id),
+            sources.peaks.points(image.id),
+            sources.proposals.proposals(image.id),
+            sources.draws.draws(image.id),
         )
 
 
-def _ends_of_predictions(painter: Painter) -> Iterator[Fate]:
-    images = painter.half.truth.images
+def _ends_of_predictions(painter: Painter) -> Iterator[Outcome]:
+    images = painter.split_results.truth.images
     for image in track(images, len(images), "predictions of val"):
-        found = painter.drawn(painter.half.refined.instances(image.id))
+        found = painter.drawn(painter.split_results.refined.instances(image.id))
         yield from of_predictions(image, found)

@@ -15,7 +15,7 @@ from pipeline.artifacts.truth import TrueImage, Truth
 
 
 @dataclass(frozen=True)
-class Half:
+class SplitResults:
     """A split with what was predicted on it, and its true masks, as far as there are any."""
 
     split: Split
@@ -30,7 +30,7 @@ class Half:
 
 
 @dataclass(frozen=True)
-class Origins:
+class PseudoMaskSources:
     """What the pseudo masks of the training images come from."""
 
     peaks: PeakStore
@@ -46,9 +46,9 @@ class Results:
     by the training that they are of.
     """
 
-    train: Half
-    val: Half
-    origins: Origins
+    train: SplitResults
+    val: SplitResults
+    sources: PseudoMaskSources
     metrics: Mapping[str, Any]
     by_area: Path
     by_count: Path

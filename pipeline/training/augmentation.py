@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 
-def jitter_colours(image: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
+def jitter_colors(image: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Change brightness, contrast and saturation of an image, uint8 (3, h, w).
 
     Each is multiplied by a factor drawn from 1 - `strength` to 1 + `strength`.

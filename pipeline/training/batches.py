@@ -16,7 +16,7 @@ from pipeline.training.distributed import Processes
 from pipeline.training.schedule import Schedule
 
 
-class Visit(NamedTuple):
+class EpochSample(NamedTuple):
     """The `epoch`-th time that training looks at item number `item`."""
 
     epoch: int
@@ -31,7 +31,7 @@ class Samples(Protocol):
     """What is trained on. `collate` makes a batch of several samples."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, visit: Visit) -> Any: ...
+    def __getitem__(self, visit: EpochSample) -> Any: ...
     def collate(self, samples: Sequence[Any]) -> Any:
         """Make a batch of samples."""
         ...
@@ -45,22 +45,22 @@ class _Shares:
     ) -> None:
         self._items, self._schedule, self._seed = items, schedule, seed
         self._first, self._processes = first, processes
-        self._steps_an_epoch = math.ceil(items / schedule.batch)
+        self._steps_an_epoch = math.ceil(items / schedule.batch_size)
 
     def __len__(self) -> int:
         return self._schedule.epochs * self._steps_an_epoch - self._first
 
-    def __iter__(self) -> Iterator[list[Visit]]:
+    def __iter__(self) -> Iterator[list[EpochSample]]:
         epoch, done = divmod(self._first, self._steps_an_epoch)
         return map(self._processes.share, islice(self._batches(epoch), done, None))
 
-    def _batches(self, first_epoch: int) -> Iterator[list[Visit]]:
+    def _batches(self, first_epoch: int) -> Iterator[list[EpochSample]]:
         for epoch in range(first_epoch, self._schedule.epochs):
             rng = np.random.default_rng([self._seed, epoch])
             order: NDArray[np.int64] = rng.permutation(self._items)
-            for start in range(0, self._items, self._schedule.batch):
-                items = order[start : start + self._schedule.batch]
-                yield [Visit(epoch, int(item)) for item in items]
+            for start in range(0, self._items, self._schedule.batch_size):
+                items = order[start : start + self._schedule.batch_size]
+                yield [EpochSample(epoch, int(item)) for item in items]
 
 
 def make_loader(

@@ -93,7 +93,7 @@ class Processes:
         summed = self.total(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         parts = torch.split(summed, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
-            # In place: fused optimisers want a gradient in its parameter's memory layout.
+            # In place: fused optimizers want a gradient in its parameter's memory layout.
             gradient.copy_(part.view_as(gradient))
 
 

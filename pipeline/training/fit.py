@@ -95,13 +95,13 @@ def fit(
     network, schedule, seed = training.network, training.schedule, training.seed
     processes = join()
     share_batch_statistics(network, processes)
-    steps = math.ceil(len(training.samples) / schedule.batch)
-    optimiser = make_optimizer(network, schedule)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_factor(schedule, steps))
-    run = _Run(network, optimiser, rates, processes, steps)
+    steps = math.ceil(len(training.samples) / schedule.batch_size)
+    optimizer = make_optimizer(network, schedule)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(schedule, steps))
+    run = _Run(network, optimizer, rates, processes, steps)
     run.resume(checkpoint)
     batches = load_batches(make_loader(training.samples, schedule, seed, run.step, processes))
-    step = partial(_step, run, training.loss, schedule.clip, seed)
+    step = partial(_step, run, training.loss, schedule.max_grad_norm, seed)
     with curves as log:
         for means in run.history:
             log(means)
@@ -123,7 +123,7 @@ class _Run:
     """All that a resumed run needs: after `step` steps, with the means of finished epochs."""
 
     network: torch.nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LRScheduler
     processes: Processes
     steps_an_epoch: int
@@ -185,7 +185,7 @@ class _Run:
         device = next(self.network.parameters()).device
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
         self.step, self.history = state["step"], state["history"]
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
@@ -196,7 +196,7 @@ class _Run:
     def _state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
             "step": self.step,
             "sums": self.sums,
@@ -217,12 +217,12 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
     counts = torch.stack([_on(device, term.count) for term in terms.values()])
     whole, counts = processes.total(torch.stack([totals.detach(), counts]))
     counts = counts.clamp(min=1)
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     (totals / counts).sum().backward()
     processes.sum_gradients(run.network.parameters())
     if clip:
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
-    run.optimiser.step()
+    run.optimizer.step()
     run.rates.step()
     means = whole / counts
     return {**dict(zip(terms, means, strict=True)), "loss": means.sum()}

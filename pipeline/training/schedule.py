@@ -1,8 +1,8 @@
 """How a network is optimised: optimizer, learning rate, number of epochs."""
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -19,22 +19,36 @@ class Schedule(Parameters):
     nothing, or is divided by ten at each of the epochs in `milestones`.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "batch": "batch_size",
+        "optimiser": "optimizer",
+        "rate": "learning_rate",
+        "backbone_factor": "backbone_lr_factor",
+        "warmup": "warmup_steps",
+        "decay": "lr_decay",
+        "clip": "max_grad_norm",
+    }
+
     epochs: PositiveInt = Field(description="visits to every item")
-    batch: PositiveInt = Field(description="items a step")
-    optimiser: Literal["sgd", "adamw"] = Field(description="sgd: with momentum 0.9")
-    rate: PositiveFloat = Field(description="learning rate of new layers")
-    backbone_factor: NonNegativeFloat = Field(
+    batch_size: PositiveInt = Field(description="items a step")
+    optimizer: Literal["sgd", "adamw"] = Field(description="sgd: with momentum 0.9")
+    learning_rate: PositiveFloat = Field(description="learning rate of new layers")
+    backbone_lr_factor: NonNegativeFloat = Field(
         description="that of pretrained layers, in parts of rate; 0: they stay as they are"
     )
-    weight_decay: NonNegativeFloat = Field(description="of all weights, as the optimiser takes it")
-    warmup: NonNegativeInt = Field(0, description="steps in which the rate grows to its value")
-    decay: Literal["constant", "cosine"] = Field(
+    weight_decay: NonNegativeFloat = Field(description="of all weights, as the optimizer takes it")
+    warmup_steps: NonNegativeInt = Field(
+        0, description="steps in which the rate grows to its value"
+    )
+    lr_decay: Literal["constant", "cosine"] = Field(
         "constant", description="of the rate after warmup; cosine: along a half wave, to 0"
     )
     milestones: tuple[PositiveInt, ...] = Field(
         (), description="epochs at each of which a constant rate is divided by 10"
     )
-    clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient; 0: no limit")
+    max_grad_norm: NonNegativeFloat = Field(
+        0.0, description="largest norm of the gradient; 0: no limit"
+    )
 
 
 def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -43,16 +57,16 @@ def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.
     groups: list[dict[str, Any]] = [
         {
             "params": [p for n, p in learning if n.startswith("backbone.")],
-            "lr": schedule.rate * schedule.backbone_factor,
+            "lr": schedule.learning_rate * schedule.backbone_lr_factor,
         },
         {"params": [p for n, p in learning if not n.startswith("backbone.")]},
     ]
     common: dict[str, Any] = {
-        "lr": schedule.rate,
+        "lr": schedule.learning_rate,
         "weight_decay": schedule.weight_decay,
         "fused": runtime.device().type == "cuda",  # all weights in a few kernels
     }
-    if schedule.optimiser == "sgd":
+    if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, **common)
     return torch.optim.AdamW(groups, **common)
 
@@ -62,10 +76,10 @@ def rate_factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
     total = steps * schedule.epochs
 
     def factor(step: int) -> float:
-        if step < schedule.warmup:
-            return (step + 1) / (schedule.warmup + 1)
-        if schedule.decay == "cosine":
-            done = (step - schedule.warmup) / max(1, total - schedule.warmup)
+        if step < schedule.warmup_steps:
+            return (step + 1) / (schedule.warmup_steps + 1)
+        if schedule.lr_decay == "cosine":
+            done = (step - schedule.warmup_steps) / max(1, total - schedule.warmup_steps)
             return (1 + math.cos(math.pi * min(done, 1.0))) / 2
         passed = sum(step >= epoch * steps for epoch in schedule.milestones)
         return float(0.1**passed)

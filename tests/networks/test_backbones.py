@@ -20,17 +20,17 @@ def test_the_package_gives_imagenet_weights_and_its_normalisation():
         (112, 4, 4),
         (320, 2, 2),
     ]
-    by_hand = backbone.trunk((images * 255 - 127) / 128)[-1]
+    by_hand = backbone.body((images * 255 - 127) / 128)[-1]
     torch.testing.assert_close(maps[-1], by_hand, rtol=1e-4, atol=1e-4)
     # Batch norm statistics of a trained network are far from the 0 and 1 it starts with.
-    assert backbone.trunk.bn1.running_var.std() > 0.1
+    assert backbone.body.bn1.running_var.std() > 0.1
 
 
 def test_a_file_of_the_same_backbone_is_loaded(tmp_path):
-    trunk = timm.create_model(LITE0)
-    torch.save(trunk.state_dict(), tmp_path / "w.pt")
+    backbone = timm.create_model(LITE0)
+    torch.save(backbone.state_dict(), tmp_path / "w.pt")
     loaded = Backbone(LITE0, str(tmp_path / "w.pt"), (32,))
-    torch.testing.assert_close(loaded.trunk.conv_stem.weight, trunk.conv_stem.weight)
+    torch.testing.assert_close(loaded.body.conv_stem.weight, backbone.conv_stem.weight)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pipeline.detectors.mask_rcnn.network import MaskRcnn, SeededSampler, fit_si
 
 def test_only_the_trunk_is_called_backbone():
     network = MaskRcnn(DESCRIPTION, "none")
-    trunk = set(map(id, network.backbone.parameters()))
+    backbone = set(map(id, network.backbone.parameters()))
     for name, parameter in network.named_parameters():
-        assert name.startswith("backbone.") == (id(parameter) in trunk)
+        assert name.startswith("backbone.") == (id(parameter) in backbone)
 
 
 def test_statistics_of_the_trunk_stay_as_they_are():
@@ -41,7 +41,7 @@ def test_statistics_of_the_trunk_stay_as_they_are():
 
 def test_rebuilt_from_its_file(tmp_path):
     runtime.seed_everything(0)
-    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=7).eval()
+    network = MaskRcnn(DESCRIPTION, "none", min_score=0.0, max_detections=7).eval()
     write_weights(tmp_path / "weights.safetensors", network, DESCRIPTION)
     runtime.seed_everything(1)
     rebuilt = MaskRcnn.load(tmp_path / "weights.safetensors", 0.0, 7)
@@ -61,7 +61,7 @@ def test_what_is_found_does_not_depend_on_the_images_before():
     found = []
     for first in (narrow, other):
         runtime.seed_everything(0)
-        network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0, detections=7).eval()
+        network = MaskRcnn(DESCRIPTION, "none", min_score=0.0, max_detections=7).eval()
         with torch.inference_mode():
             network(first, [(33, first.shape[3])])
             found += network(other, [(64, 96)])
@@ -72,7 +72,7 @@ def test_what_is_found_does_not_depend_on_the_images_before():
 
 def test_boxes_keep_their_precision_under_autocast():
     runtime.seed_everything(0)
-    network = MaskRcnn(DESCRIPTION, "none", score_threshold=0.0).eval()
+    network = MaskRcnn(DESCRIPTION, "none", min_score=0.0).eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         (found,) = network(torch.rand(1, 3, 64, 96), [(64, 96)])
     boxes = found["boxes"]

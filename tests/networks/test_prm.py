@@ -9,7 +9,7 @@ from pipeline.classifier.network import Prm, PrmDescription, find_peaks, peak_sc
 from pipeline.common.errors import InputError
 
 DESCRIPTION = PrmDescription(
-    backbone="tf_efficientnet_lite0", classes=("a", "b"), side=64, upsample=2
+    backbone="tf_efficientnet_lite0", classes=("a", "b"), image_size=64, upsample=2
 )
 
 

@@ -18,7 +18,7 @@ from pipeline.proposals.sharpmask.network import (
     window_parts,
 )
 
-# Further than the trunk sees to either side of a feature at stride 16.
+# Further than the backbone sees to either side of a feature at stride 16.
 CONTEXT = 224
 
 
@@ -62,7 +62,7 @@ def test_windows_of_a_whole_image_are_those_of_its_cuttings(network):
         side = PATCH + 2 * CONTEXT
         features = network.deepmask.backbone(image[:, :, top : top + side, left : left + side])
         alone = network.deepmask.encoder(middle(features[-1], CONTEXT + MARGIN, STRIDE))
-        assert alone.shape == (1, DESCRIPTION.code, 1, 1)
+        assert alone.shape == (1, DESCRIPTION.code_channels, 1, 1)
         close(network.deepmask.scores(alone)[0, 0, 0], scores[y, x])
         laterals_alone = [
             middle(lateral, CONTEXT, stride)

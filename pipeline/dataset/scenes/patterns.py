@@ -1,6 +1,6 @@
 """Textures of generated scenes, and which class looks how.
 
-A pattern is a field (h, w) of about 0 to 1 that mixes two colours. Its `at` (2, h, w) holds the
+A pattern is a field (h, w) of about 0 to 1 that mixes two colors. Its `at` (2, h, w) holds the
 coordinates across and along an object, in half long sides.
 """
 
@@ -17,7 +17,7 @@ from pipeline.dataset.scenes.outlines import OUTLINES, Array
 
 # fmt: on
 
-# --- Patterns: fields (h, w) of about 0 to 1 that mix two colours. `at` (2, h, w) holds the
+# --- Patterns: fields (h, w) of about 0 to 1 that mix two colors. `at` (2, h, w) holds the
 # coordinates across and along an object, in half long sides.
 
 

@@ -175,27 +175,27 @@ def _any_look(rng: Generator) -> Look:
 
 def _lay(rng: Generator, canvas: Array, sprite: Sprite, look: Look) -> None:
     """Paint a flat sprite on `canvas` (H, W, 3)."""
-    trim = _colour(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.95))
+    trim = _color(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.95))
     paint = _mix(_coat(rng, look, sprite.at), trim, 0.85 * sprite.trim)
     canvas[sprite.window] = _mix(canvas[sprite.window], paint, sprite.alpha)
 
 
 def _coat(rng: Generator, look: Look, at: Array) -> Array:
-    """Return paint (h, w, 3): two related colours mixed by the pattern of the look."""
+    """Return paint (h, w, 3): two related colors mixed by the pattern of the look."""
     hue = rng.choice(look.hues) + rng.normal(0, 0.03)
     saturation, value = rng.uniform(0.3, 0.8), rng.uniform(0.4, 0.85)
     step = rng.choice([-1, 1]) * rng.uniform(0.2, 0.45)
-    other = _colour(hue + rng.normal(0, 0.05), saturation - step, value + step)
+    other = _color(hue + rng.normal(0, 0.05), saturation - step, value + step)
     grain = rng.uniform(0.1, 0.3) * (noise(rng, at)[..., None] - 0.5)
-    return _mix(_colour(hue, saturation, value), other, look.pattern(rng, at)) + grain
+    return _mix(_color(hue, saturation, value), other, look.pattern(rng, at)) + grain
 
 
-def _colour(hue: float, saturation: float, value: float) -> Array:
+def _color(hue: float, saturation: float, value: float) -> Array:
     return np.array(colorsys.hsv_to_rgb(hue % 1, *np.clip((saturation, value), 0, 1)))
 
 
 def _mix(first: Array, second: Array, weight: Array) -> Array:
-    """Blend colours or images (h, w, 3) by the `weight` (h, w) of the second."""
+    """Blend colors or images (h, w, 3) by the `weight` (h, w) of the second."""
     return first + (second - first) * weight[..., None]
 
 

@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,19 +44,29 @@ class Architecture(Parameters):
     Its cost beyond the backbone's grows with `channels` squared, `proposals` and `rois`.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "min_side": "min_size",
+        "max_side": "max_size",
+        "anchor": "anchor_size",
+        "proposals": "rpn_post_nms_top_n",
+        "rois": "box_batch_size_per_image",
+    }
+
     backbone: str = Field(description="a timm model (resnet50)")
-    min_side: int = Field(ge=DIVISOR, description="pixels of an image's short side (800)")
-    max_side: int = Field(ge=DIVISOR, description="most pixels of its long side (1333)")
-    anchor: PositiveFloat = Field(
+    min_size: int = Field(ge=DIVISOR, description="pixels of an image's short side (800)")
+    max_size: int = Field(ge=DIVISOR, description="most pixels of its long side (1333)")
+    anchor_size: PositiveFloat = Field(
         description="side of the smallest of five anchors, each twice the last, in pixels (32)"
     )
     channels: PositiveInt = Field(description="of the pyramid and of the mask head (256)")
     mask_layers: PositiveInt = Field(description="convolutions of the mask head (4)")
     box_features: PositiveInt = Field(description="width of the box head's two layers (1024)")
-    proposals: PositiveInt = Field(
+    rpn_post_nms_top_n: PositiveInt = Field(
         description="regions an image that reach the heads (2000 in training, then 1000)"
     )
-    rois: PositiveInt = Field(description="regions an image that the heads learn from (512)")
+    box_batch_size_per_image: PositiveInt = Field(
+        description="regions an image that the heads learn from (512)"
+    )
 
 
 class MaskRcnnDescription(BaseModel):
@@ -74,8 +84,8 @@ class MaskRcnn(nn.Module):
     Parameters
     ----------
     description : the classes and the architecture.
-    weights : those of the trunk: see `Backbone`. Its batch norm is frozen.
-    score_threshold, detections : which detections are given: those that score above, and at
+    weights : those of the backbone: see `Backbone`. Its batch norm is frozen.
+    min_score, max_detections : which detections are given: those that score above, and at
         most so many an image.
     """
 
@@ -83,8 +93,8 @@ class MaskRcnn(nn.Module):
         self,
         description: MaskRcnnDescription,
         weights: str,
-        score_threshold: float = 0.05,
-        detections: int = 100,
+        min_score: float = 0.05,
+        max_detections: int = 100,
     ) -> None:
         super().__init__()
         self.description = description
@@ -95,14 +105,14 @@ class MaskRcnn(nn.Module):
             self.backbone.channels, architecture.channels, extra_blocks=LastLevelMaxPool()
         )
         self.rpn = _region_proposal_network(architecture)
-        self.heads = _heads(architecture, len(description.classes) + 1, score_threshold, detections)
+        self.heads = _heads(architecture, len(description.classes) + 1, min_score, max_detections)
         self._anchors, self._rois = _seeded(self.rpn), _seeded(self.heads)
 
     @classmethod
-    def load(cls, path: Path, score_threshold: float, detections: int) -> "MaskRcnn":
+    def load(cls, path: Path, min_score: float, max_detections: int) -> "MaskRcnn":
         """Rebuild a trained detector from its weights file, or raise InputError."""
         description = read_description(path, MaskRcnnDescription)
-        network = cls(description, "none", score_threshold, detections)
+        network = cls(description, "none", min_score, max_detections)
         load_weights(path, network)
         return network.eval()
 
@@ -225,7 +235,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
 def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
     """Scale a photograph until its short side is `min_side` or its long side `max_side`."""
     scale = min(
-        architecture.min_side / min(height, width), architecture.max_side / max(height, width)
+        architecture.min_size / min(height, width), architecture.max_size / max(height, width)
     )
     return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -258,10 +268,10 @@ def _full_precision(images: Tensor) -> torch.autocast:
 
 
 def _region_proposal_network(architecture: Architecture) -> nn.Module:
-    sides = [(architecture.anchor * 2**level,) for level in range(len(STRIDES) + 1)]
+    sides = [(architecture.anchor_size * 2**level,) for level in range(len(STRIDES) + 1)]
     anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
     head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
-    kept = {"training": architecture.proposals, "testing": architecture.proposals}
+    kept = {"training": architecture.rpn_post_nms_top_n, "testing": architecture.rpn_post_nms_top_n}
     network: nn.Module = RegionProposalNetwork(
         anchors,
         head,
@@ -277,7 +287,7 @@ def _region_proposal_network(architecture: Architecture) -> nn.Module:
 
 
 def _heads(
-    architecture: Architecture, classes: int, score_threshold: float, detections: int
+    architecture: Architecture, classes: int, min_score: float, max_detections: int
 ) -> nn.Module:
     channels, features = architecture.channels, architecture.box_features
     mask_layers = (channels,) * architecture.mask_layers
@@ -287,12 +297,12 @@ def _heads(
         box_predictor=FastRCNNPredictor(features, classes),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=architecture.rois,
+        batch_size_per_image=architecture.box_batch_size_per_image,
         positive_fraction=0.25,
         bbox_reg_weights=None,
-        score_thresh=score_threshold,
+        score_thresh=min_score,
         nms_thresh=0.5,
-        detections_per_img=detections,
+        detections_per_img=max_detections,
         mask_roi_pool=_pool(_MASK_CELLS),
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),

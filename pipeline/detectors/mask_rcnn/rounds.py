@@ -13,8 +13,8 @@ from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.execution.photographs import fill
-from pipeline.pseudo_masks.self_training import Relabelled
-from pipeline.pseudo_masks.supervision import Objects
+from pipeline.pseudo_masks.self_training import SelfTrainingMasks
+from pipeline.pseudo_masks.supervision import Supervision
 from pipeline.training.distributed import join
 from pipeline.training.fit import LogEpoch, fit
 from pipeline.training.results import write_results
@@ -22,17 +22,21 @@ from pipeline.training.results import write_results
 Curves = Callable[[Path], AbstractContextManager[LogEpoch]]
 
 # Which detections in the training images the next round may learn from, as COCO counts.
-SCORE_THRESHOLD, MAX_DETECTIONS = 0.05, 100
+MIN_SCORE, MAX_DETECTIONS = 0.05, 100
 
 
 def train_rounds(
-    split: Split, objects: Objects, parameters: MaskRcnnParameters, folder: Path, curves: Curves
+    split: Split,
+    supervision: Supervision,
+    parameters: MaskRcnnParameters,
+    folder: Path,
+    curves: Curves,
 ) -> tuple[Path, dict[str, float]]:
     """Train a detector in as many rounds as the parameters say.
 
     Parameters
     ----------
-    objects : what the first round is trained on.
+    supervision : what the first round is trained on.
     folder : takes a folder per round; a finished round that lies there is not repeated.
     curves : from the folder of a round's curves to what logs them.
 
@@ -44,18 +48,20 @@ def train_rounds(
     for number in range(1, parameters.rounds + 1):
         place = folder / f"round{number}"
         name = f"mask_rcnn, round {number}" if parameters.rounds > 1 else "mask_rcnn"
-        metrics = train_round(name, split, objects, parameters, place, curves, start)
+        metrics = train_round(name, split, supervision, parameters, place, curves, start)
         start = place / "weights.safetensors"
         if number < parameters.rounds:
-            found = _detect(split, place, parameters.overlap)
-            objects = Relabelled(split, found, parameters.least_find, objects)
+            found = _detect(split, place, parameters.max_overlap)
+            supervision = SelfTrainingMasks(
+                split, found, parameters.min_relative_score, supervision
+            )
     return place, metrics
 
 
 def train_round(
     name: str,
     split: Split,
-    objects: Objects,
+    supervision: Supervision,
     parameters: MaskRcnnParameters,
     folder: Path,
     curves: Curves,
@@ -67,7 +73,7 @@ def train_round(
     -------
     The last epoch's losses, and how many images were trained on and skipped.
     """
-    training = detector_training(name, split, objects, parameters, start)
+    training = detector_training(name, split, supervision, parameters, start)
     # Beside the folder, of which all else is kept.
     checkpoint = folder.with_name(f"{folder.name}.pt")
     losses = fit(training, checkpoint, curves(folder / "curves"))
@@ -79,14 +85,14 @@ def train_round(
     return metrics
 
 
-def _detect(split: Split, folder: Path, overlap: float) -> InstanceStore:
+def _detect(split: Split, folder: Path, max_overlap: float) -> InstanceStore:
     """Detect instances in the training images with the weights of a round."""
     parameters = PredictionsParameters(
-        score_threshold=SCORE_THRESHOLD,
-        detections=MAX_DETECTIONS,
-        presence=0,
+        min_score=MIN_SCORE,
+        max_detections=MAX_DETECTIONS,
+        presence_weight=0,
         flip=False,
-        overlap=overlap,
+        max_overlap=max_overlap,
     )
     if runtime.is_main_process():
         with InstanceWriter(folder / "train", "mask_rcnn", split.classes, {}) as store:

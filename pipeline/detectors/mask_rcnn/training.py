@@ -1,8 +1,8 @@
 """Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,9 +23,9 @@ from pipeline.detectors.mask_rcnn.network import (
     pad,
     to_size,
 )
-from pipeline.pseudo_masks.supervision import Objects
-from pipeline.training.augmentation import jitter_colours
-from pipeline.training.batches import Visit
+from pipeline.pseudo_masks.supervision import Supervision
+from pipeline.training.augmentation import jitter_colors
+from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Loss, Mean, Training
 from pipeline.training.schedule import Schedule
 
@@ -35,21 +35,30 @@ LEAST_SIDE = 2
 class MaskRcnnParameters(Parameters):
     """How the detector is built and trained."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "flip": "hflip_prob",
+        "colour_jitter": "color_jitter",
+        "least_find": "min_relative_score",
+        "overlap": "max_overlap",
+    }
+
     architecture: Architecture
     weights: str = Field(description="of the backbone: package, hub, none, or a file")
-    flip: float = Field(ge=0, le=1, description="share of the visits that see the mirror image")
-    colour_jitter: float = Field(
+    hflip_prob: float = Field(
+        ge=0, le=1, description="share of the visits that see the mirror image"
+    )
+    color_jitter: float = Field(
         ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
     )
     rounds: PositiveInt = Field(
         description="trainings, each after the first going on with what the one before finds"
     )
-    least_find: float = Field(
+    min_relative_score: float = Field(
         ge=0,
         le=1,
         description="least score of a find that counts, in parts of the best of its class there",
     )
-    overlap: float = Field(
+    max_overlap: float = Field(
         ge=0, le=1, description="most that two finds of a class share, in parts of the smaller mask"
     )
     schedule: Schedule
@@ -62,14 +71,14 @@ class MaskedPhotographs:
     Photographs without objects are not trained on.
     """
 
-    def __init__(self, split: Split, objects: Objects, parameters: MaskRcnnParameters) -> None:
+    def __init__(self, split: Split, objects: Supervision, parameters: MaskRcnnParameters) -> None:
         self._split, self._objects, self._parameters = split, objects, parameters
         self._photographs = [shown for shown in split.photographs if shown.id in objects]
 
     def __len__(self) -> int:
         return len(self._photographs)
 
-    def __getitem__(self, visit: Visit) -> tuple[Tensor, dict[str, Tensor], int]:
+    def __getitem__(self, visit: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
         """Give the image, uint8 (3, h, w), its target and seed: see `MaskRcnn.losses`."""
         photograph = self._photographs[visit.item]
         shown = self._objects.instances(photograph.id, visit.epoch)
@@ -80,9 +89,9 @@ class MaskedPhotographs:
             torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
         )[0]
         rng = visit.generator(self._parameters.seed)
-        if rng.random() < self._parameters.flip:
+        if rng.random() < self._parameters.hflip_prob:
             image, shapes = image.flip(2), shapes.flip(2)
-        image = jitter_colours(image, rng, self._parameters.colour_jitter)
+        image = jitter_colors(image, rng, self._parameters.color_jitter)
         return image, target(shapes, shown.label), int(rng.integers(2**63))
 
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
 def detector_training(
     name: str,
     split: Split,
-    objects: Objects,
+    objects: Supervision,
     parameters: MaskRcnnParameters,
     start: Path | None = None,
 ) -> Training[MaskRcnn]:
@@ -118,7 +127,7 @@ def detector_training(
 
     Parameters
     ----------
-    start : weights of an earlier training to go on from, in place of the trunk's alone.
+    start : weights of an earlier training to go on from, in place of the backbone's alone.
     """
     samples = MaskedPhotographs(split, objects, parameters)
     runtime.seed_everything(parameters.seed)

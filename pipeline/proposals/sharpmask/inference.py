@@ -1,11 +1,11 @@
 """Object proposals of a photograph by a trained SharpMask."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -36,11 +36,17 @@ _WINDOWS_AT_A_TIME = 64
 class PyramidParameters(Parameters):
     """How a trained SharpMask is run over a photograph: the method `sharpmask`."""
 
-    smallest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
-    largest_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
+    renamed: ClassVar[Mapping[str, str]] = {
+        "smallest_scale": "min_scale",
+        "largest_scale": "max_scale",
+        "nms": "nms_threshold",
+    }
+
+    min_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
+    max_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
     octave_step: float = Field(gt=0, description="between two scales, in octaves")
     mask_threshold: float = Field(gt=0, lt=1, description="probability from which a pixel is in")
-    nms: float = Field(
+    nms_threshold: float = Field(
         gt=0,
         le=1,
         description="mask IoU above which the lower-scored of two makes room for others; 1: none",
@@ -51,14 +57,14 @@ class PyramidParameters(Parameters):
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        if self.smallest_scale > self.largest_scale:
-            raise ValueError("smallest_scale is above largest_scale")
+        if self.min_scale > self.max_scale:
+            raise ValueError("min_scale is above max_scale")
         return self
 
     def scales(self) -> list[float]:
         """The scales of the pyramid, ascending."""
-        steps = math.floor((self.largest_scale - self.smallest_scale) / self.octave_step + 1e-6)
-        return [2 ** (self.smallest_scale + step * self.octave_step) for step in range(steps + 1)]
+        steps = math.floor((self.max_scale - self.min_scale) / self.octave_step + 1e-6)
+        return [2 ** (self.min_scale + step * self.octave_step) for step in range(steps + 1)]
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ def propose_windows(
         some = ranked[seen : seen + max(count - len(rles), _WINDOWS_AT_A_TIME)]
         drawn = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
         kept = np.flatnonzero(masks.area(drawn))
-        if parameters.nms < 1:
-            kept = kept[masks.unsuppressed([drawn[i] for i in kept], parameters.nms, rles)]
+        if parameters.nms_threshold < 1:
+            kept = kept[masks.nms([drawn[i] for i in kept], parameters.nms_threshold, rles)]
         rles += [drawn[i] for i in kept]
         chosen = np.append(chosen, some[kept])
         seen += len(some)

@@ -2,11 +2,11 @@
 
 DeepMask (Pinheiro et al., NIPS 2015) codes what lies in a window in 512 numbers, from which it
 gives a coarse mask and a score. SharpMask (Pinheiro et al., ECCV 2016) starts a finer mask from
-the same code and sharpens it, level by level, with the trunk's features of smaller strides.
+the same code and sharpens it, level by level, with the backbone's features of smaller strides.
 
 A window is a square of `WINDOW` pixels; it is seen with a margin of `MARGIN` pixels around it,
 which makes a patch. All up to code and score is a convolution, so that an image is a grid of
-overlapping windows, `STRIDE` pixels apart, that share the features of the trunk; what only
+overlapping windows, `STRIDE` pixels apart, that share the features of the backbone; what only
 chosen windows need is computed for those.
 """
 
@@ -38,11 +38,11 @@ class Description(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     backbone: str
-    features: int
-    code: int
-    score: int
-    lateral: int
-    refinement: int
+    feature_channels: int
+    code_channels: int
+    score_channels: int
+    lateral_channels: int
+    refinement_channels: int
     trained_on: str
 
 
@@ -51,7 +51,7 @@ def _without_margin(features: Tensor, stride: int) -> Tensor:
 
 
 class DeepMask(nn.Module):
-    """The trunk, the code of every window, and from it a coarse mask and a score.
+    """The backbone, the code of every window, and from it a coarse mask and a score.
 
     Parameters
     ----------
@@ -65,17 +65,17 @@ class DeepMask(nn.Module):
         self.backbone = Backbone(description.backbone, weights, STRIDES)
         self.backbone.freeze_batch_norm()
         self.encoder = nn.Sequential(
-            nn.Conv2d(self.backbone.channels[-1], description.features, 1),
+            nn.Conv2d(self.backbone.channels[-1], description.feature_channels, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(description.features, description.code, WINDOW // STRIDE),
+            nn.Conv2d(description.feature_channels, description.code_channels, WINDOW // STRIDE),
         )
-        self.mask_head = nn.Linear(description.code, COARSE_SIDE**2)
+        self.mask_head = nn.Linear(description.code_channels, COARSE_SIDE**2)
         self.score_head = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Conv2d(description.code, description.score, 1),
+            nn.Conv2d(description.code_channels, description.score_channels, 1),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Conv2d(description.score, 1, 1),
+            nn.Conv2d(description.score_channels, 1, 1),
         )
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -87,7 +87,7 @@ class DeepMask(nn.Module):
 
         Returns
         -------
-        features : the trunk's maps, strides 2 to 16.
+        features : the backbone's maps, strides 2 to 16.
         code : (n, code, (h - 192) / 16 + 1, (w - 192) / 16 + 1).
         """
         features = self.backbone(images)
@@ -114,20 +114,20 @@ class Refinement(nn.Module):
 
     Parameters
     ----------
-    channels : of the trunk's maps, strides ascending.
+    channels : of the backbone's maps, strides ascending.
     description : names the widths.
     """
 
     def __init__(self, channels: list[int], description: Description) -> None:
         super().__init__()
-        widths = [description.refinement // 2**level for level in range(len(STRIDES))]
+        widths = [description.refinement_channels // 2**level for level in range(len(STRIDES))]
         self._start = widths[0]
-        self.start = nn.Linear(description.code, widths[0] * (WINDOW // STRIDE) ** 2)
+        self.start = nn.Linear(description.code_channels, widths[0] * (WINDOW // STRIDE) ** 2)
         self.laterals = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(below, description.lateral, 3, padding=1),
+                nn.Conv2d(below, description.lateral_channels, 3, padding=1),
                 nn.ReLU(inplace=True),
-                nn.Conv2d(description.lateral, width, 3, padding=1),
+                nn.Conv2d(description.lateral_channels, width, 3, padding=1),
             )
             for below, width in zip(reversed(channels), widths, strict=True)
         )

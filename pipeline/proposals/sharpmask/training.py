@@ -75,7 +75,7 @@ def sharpmask_trainings(
         Training(
             "DeepMask",
             deepmask,
-            partial(deepmask_loss, deepmask, parameters.mask_weight),
+            partial(deepmask_loss, deepmask, parameters.mask_loss_weight),
             coarse,
             parameters.deepmask,
             parameters.seed,

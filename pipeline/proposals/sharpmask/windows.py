@@ -24,8 +24,8 @@ from pipeline.proposals.sharpmask.network import (
 )
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import SourceImage, SourceObject
-from pipeline.training.augmentation import jitter_colours
-from pipeline.training.batches import Visit
+from pipeline.training.augmentation import jitter_colors
+from pipeline.training.batches import EpochSample
 
 OBJECT_SIDE = 92
 COARSE_TARGET_SIDE = 112
@@ -86,13 +86,13 @@ class PatchSamples:
         categories = defaultdict(list)
         for image in source:
             for thing in image.objects:
-                if max(thing.box[2:]) >= parameters.smallest_object:
+                if max(thing.box[2:]) >= parameters.min_object_size:
                     categories[thing.category].append((image, thing))
         self._categories = list(categories.values())
         if not self._categories:
             raise InputError(
                 f"{parameters.path}: no object with a mask and a longer side of at least "
-                f"{parameters.smallest_object:g} pixels; proposals cannot be learnt from it"
+                f"{parameters.min_object_size:g} pixels; proposals cannot be learnt from it"
             )
 
     @property
@@ -103,7 +103,7 @@ class PatchSamples:
     def __len__(self) -> int:
         return self._parameters.samples_per_epoch
 
-    def __getitem__(self, visit: Visit) -> Patch:
+    def __getitem__(self, visit: EpochSample) -> Patch:
         rng = visit.generator(self._parameters.seed)
         if self._background and visit.item % 2:
             return self._negative(rng)
@@ -119,12 +119,12 @@ class PatchSamples:
         image, thing = members[rng.integers(len(members))]
         window = object_window(thing, rng, self._parameters)
         mask = Image.fromarray(image.mask(thing).view(np.uint8) * 255)
-        colours = look(image, window)
-        if rng.random() < self._parameters.transplants:
+        colors = look(image, window)
+        if rng.random() < self._parameters.copy_paste:
             elsewhere = look(*any_window(self._source, rng, self._parameters))
-            colours = Image.composite(colours, elsewhere, cut(mask, window, PATCH, PATCH, 0))
+            colors = Image.composite(colors, elsewhere, cut(mask, window, PATCH, PATCH, 0))
         mask_patch = np.asarray(cut(mask, window, WINDOW, self._mask_side, 0)) >= 128
-        return self._patch(colours, mask_patch * np.float32(2) - 1, 1.0, rng)
+        return self._patch(colors, mask_patch * np.float32(2) - 1, 1.0, rng)
 
     def _negative(self, rng: np.random.Generator) -> Patch:
         image, window = background_window(self._source, rng, self._parameters)
@@ -133,17 +133,17 @@ class PatchSamples:
 
     def _patch(
         self,
-        colours: Image.Image,
+        colors: Image.Image,
         mask: NDArray[np.float32],
         label: float,
         rng: np.random.Generator,
     ) -> Patch:
-        pixels = np.asarray(colours)
+        pixels = np.asarray(colors)
         if rng.random() < 0.5:
             pixels, mask = pixels[:, ::-1], mask[:, ::-1]
         patch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
         return {
-            "image": jitter_colours(patch, rng, self._parameters.colour_jitter),
+            "image": jitter_colors(patch, rng, self._parameters.color_jitter),
             "label": torch.tensor(label),
             "mask": torch.from_numpy(mask[None].copy()),
         }
@@ -159,9 +159,11 @@ def object_window(
 ) -> Window:
     """An object's window, off centre and off scale by chance (DeepMask, section 3.2)."""
     x, y, width, height = thing.box
-    scale = object_scale(thing.box) * 2 ** rng.uniform(-parameters.octaves, parameters.octaves)
-    off_y, off_x = rng.uniform(-parameters.shift, parameters.shift, 2) / scale
-    stretch = rng.uniform(-parameters.stretch, parameters.stretch)
+    scale = object_scale(thing.box) * 2 ** rng.uniform(
+        -parameters.scale_jitter, parameters.scale_jitter
+    )
+    off_y, off_x = rng.uniform(-parameters.shift_jitter, parameters.shift_jitter, 2) / scale
+    stretch = rng.uniform(-parameters.aspect_jitter, parameters.aspect_jitter)
     return Window(y + height / 2 + off_y, x + width / 2 + off_x, scale, stretch)
 
 
@@ -170,7 +172,7 @@ def any_window(
 ) -> tuple[SourceImage, Window]:
     """A window anywhere in the source, at any of the scales of negatives."""
     image = source[int(rng.integers(len(source)))]
-    scale = 2 ** rng.uniform(parameters.smallest_scale, parameters.largest_scale)
+    scale = 2 ** rng.uniform(parameters.min_scale, parameters.max_scale)
     return image, Window(rng.uniform(0, image.height), rng.uniform(0, image.width), scale)
 
 
