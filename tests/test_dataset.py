@@ -65,7 +65,7 @@ def in_this_process(monkeypatch):
     [
         ({"kind": "zip"}, "dataset.kind = 'zip'"),
         ({"tags": "main"}, "tags of the kind voc must be photographs/ImageSets/Main or"),
-        ({"val_fraction": 1.0}, "dataset.val_share = 1.0"),
+        ({"val_fraction": 1.0}, "dataset.val_fraction = 1.0"),
         ({"classes": ["cat", "cat"]}, "every class may be named once"),
         ({"classes": [""]}, "dataset.classes.0"),
         ({"train": "../train"}, "dataset.train"),

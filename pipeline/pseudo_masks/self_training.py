@@ -35,7 +35,7 @@ class SelfTrainingMasks:
         )
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """The detections in an image, and for tags without one what there was before at an epoch."""
+        """The detections in an image, and for tags without one, the earlier masks of an epoch."""
         detections = self._detections(image_id)
         if image_id not in self._before:
             return detections
