@@ -47,18 +47,14 @@ def example(side: int) -> tuple[Prm, Tensor, Tensor]:
     """Give a network with ImageNet's backbone, an image (1, 3, side, side) and its peaks (n, 4)."""
     torch.manual_seed(0)
     description = PrmDescription(backbone=BACKBONE, classes=("a", "b"), image_size=side, upsample=8)
-    network = Prm(description, "package").eval().to(runtime.device())
-    network = network.to(memory_format=torch.channels_last)
+    network = runtime.channels_last(Prm(description, "package").eval(), runtime.device())
     coarse = torch.rand(1, 3, 12, 12, device=runtime.device())
     images = F.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
     rows, columns = torch.randint(side // 4, (2, PEAKS))
     labels = torch.arange(PEAKS) % 2
     peaks = torch.stack([torch.zeros_like(labels), labels, rows, columns], 1)
-    return (
-        network,
-        images.contiguous(memory_format=torch.channels_last),
-        peaks.to(runtime.device()),
-    )
+    images = runtime.channels_last(images, runtime.device())
+    return network, images, peaks.to(runtime.device())
 
 
 def here(network: nn.Module, images: Tensor, peaks: Tensor) -> Tensor:

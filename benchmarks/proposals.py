@@ -83,8 +83,7 @@ def photograph() -> NDArray[np.uint8]:
 def untrained() -> SharpMask:
     """A network with ImageNet's backbone and heads as training begins with them."""
     torch.manual_seed(0)
-    network = SharpMask(DESCRIPTION, "package").to(runtime.device())
-    return network.to(memory_format=torch.channels_last).eval()
+    return runtime.channels_last(SharpMask(DESCRIPTION, "package"), runtime.device()).eval()
 
 
 @torch.inference_mode()
@@ -124,7 +123,7 @@ def difference(network: SharpMask, image: NDArray[np.uint8]) -> float:
     place = CONTEXT // STRIDE
     answers = (
         window(network, whole, place + down, place + right),
-        window(network, cut.contiguous(memory_format=torch.channels_last), place, place),
+        window(network, runtime.channels_last(cut, runtime.device()), place, place),
     )
     return max(float((one - other).abs().max()) for one, other in zip(*answers, strict=True))
 

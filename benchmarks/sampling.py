@@ -35,7 +35,7 @@ def lines() -> Iterator[Line]:
         each = 1000 / IMAGES
         yield Line(
             f"draws for an image of {PROPOSALS:,} proposals, {PEAKS} peaks, "
-            f"{PARAMETERS.visits} visits, from the stores",
+            f"{PARAMETERS.draws_per_peak} visits, from the stores",
             "ms an image",
             ours * each,
             "masks decoded, one draw a visit",
@@ -68,7 +68,7 @@ def plain(folder: Path) -> None:
         inside = masks.decode(proposals.masks, HEIGHT, WIDTH)[:, peaks.y, peaks.x]
         for candidates in inside.T[inside.any(0)]:
             chances = np.where(candidates, proposals.score, 0).astype(np.float64)
-            for _ in range(PARAMETERS.visits):
+            for _ in range(PARAMETERS.draws_per_peak):
                 rng.choice(PROPOSALS, p=chances / chances.sum())
 
 

@@ -167,8 +167,7 @@ def _samples(folder: Path) -> MaskedPhotographs:
 def ours(folder: Path) -> float:
     """Images a second of `fit`, as the stage calls it."""
     runtime.keep_freed_memory()
-    network = _network().to(runtime.device())
-    network.to(memory_format=torch.channels_last)
+    network = runtime.channels_last(_network(), runtime.device())
     loss, starts = mask_rcnn_loss(network), []
 
     def timed_loss(batch: Any) -> Mapping[str, Mean]:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline.common.errors import InputError
 from pipeline.common.parameters import Parameters
+from pipeline.detectors.predictions import PredictionsParameters
+from pipeline.pseudo_masks.sampler import SamplerParameters
 
 
 class Inner(Parameters):
@@ -54,6 +56,18 @@ def test_what_is_wrong_is_named(changes, message):
 def test_no_section_at_all():
     with pytest.raises(InputError, match="stage: a mapping of settings is needed, not None"):
         Outer.parse(None, "stage")
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new"),
+    [
+        (SamplerParameters, "visits", "draws_per_peak"),
+        (PredictionsParameters, "score_threshold", "min_score"),
+    ],
+)
+def test_an_old_key_is_answered_with_the_new_one(model, old, new):
+    with pytest.raises(InputError, match=rf"stage\.{old}: now {new}"):
+        model.parse({old: 1}, "stage")
 
 
 class Pair(Parameters):

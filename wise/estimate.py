@@ -195,7 +195,7 @@ def _seconds(training: Training[Any], items: int) -> float:
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with runtime.autocast(device):
             terms = training.loss(to_device(batch, device))
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -10,7 +10,6 @@ import typer
 
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.split import Photograph
-from pipeline.artifacts.truth import TrueImage
 from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
 from pipeline.common.errors import InputError
 from pipeline.common.progress import track
@@ -100,14 +99,9 @@ class Evaluated:
             pseudo_masks=draws.instances(proposals, epoch=0),
             predicted=_confident(self._predicted.instances(photograph.id), least),
             refined=_confident(self._refined.instances(photograph.id), least),
-            true=_true(true) if true else None,
+            true=true.as_instances() if true else None,
         )
 
 
 def _confident(instances: Instances, least: float) -> Instances:
     return confident(instances, least * instances.score.max(initial=0.0), MOST)
-
-
-def _true(image: TrueImage) -> Instances:
-    ones = np.ones(len(image.instances), np.float32)
-    return Instances(image.masks(), image.labels(), ones)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.artifacts.instances import Instances
 from pipeline.common import files
 from pipeline.common.masks import Rle
 
@@ -38,6 +39,11 @@ class TrueImage(BaseModel):
     def labels(self) -> NDArray[np.int16]:
         """The instances' classes, int16 (n,)."""
         return np.array([instance.label for instance in self.instances], np.int16)
+
+    def as_instances(self) -> Instances:
+        """The objects as instances, each with score 1."""
+        ones = np.ones(len(self.instances), np.float32)
+        return Instances(self.masks(), self.labels(), ones)
 
     def void_mask(self) -> Rle:
         """The mask of the void pixels."""

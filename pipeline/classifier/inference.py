@@ -16,16 +16,14 @@ from pipeline.common.images import warp
 @lru_cache(maxsize=1)
 def classifier(weights: Path) -> Prm:
     """Give the classifier in a weights file, which stays loaded."""
-    network = Prm.load(weights).to(runtime.device())
-    return network.to(memory_format=torch.channels_last)
+    return runtime.channels_last(Prm.load(weights), runtime.device())
 
 
 def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
     """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
     device = next(network.parameters()).device
     pixels = torch.from_numpy(warp(image, network.description.image_size).copy()).to(device)
-    inputs = pixels.permute(2, 0, 1)[None] / 255
-    return inputs.contiguous(memory_format=torch.channels_last)
+    return runtime.channels_last(pixels.permute(2, 0, 1)[None] / 255, device)
 
 
 @torch.inference_mode()

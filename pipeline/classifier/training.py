@@ -93,8 +93,7 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
     share = (count + 1) / (len(split.photographs) + 2)
     nn.init.normal_(network.head.weight, std=0.01)
     network.head.bias = nn.Parameter(torch.logit(share))
-    network.to(runtime.device())
-    return network.to(memory_format=torch.channels_last)
+    return runtime.channels_last(network, runtime.device())
 
 
 def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
@@ -24,7 +23,7 @@ class PredictionsParameters(Parameters):
     """Which detections are kept."""
 
     renamed: ClassVar[Mapping[str, str]] = {
-        "min_score": "min_score",
+        "score_threshold": "min_score",
         "detections": "max_detections",
         "presence": "presence_weight",
         "overlap": "max_overlap",
@@ -70,7 +69,7 @@ class Predictor:
 @lru_cache(maxsize=1)
 def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
     network = MaskRcnn.load(weights, parameters.min_score, parameters.max_detections)
-    return network.to(runtime.device()).to(memory_format=torch.channels_last)
+    return runtime.channels_last(network, runtime.device())
 
 
 def suppress_parts(found: Instances, most: float) -> Instances:

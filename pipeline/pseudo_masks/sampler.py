@@ -23,7 +23,7 @@ class SamplerParameters(Parameters):
 
     renamed: ClassVar[Mapping[str, str]] = {
         "agreement": "agreement_power",
-        "epochs": "draws_per_peak",
+        "visits": "draws_per_peak",
     }
 
     temperature: float = Field(

@@ -1,7 +1,5 @@
 """True masks as the supervision of a detector: the upper bound alone is trained on them."""
 
-import numpy as np
-
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.truth import Truth
 from pipeline.common.errors import InputError
@@ -32,6 +30,4 @@ class TrueMasks:
 
     def instances(self, image_id: str, _: int, /) -> Instances:
         """The true instances of an image."""
-        image = self._images[image_id]
-        ones = np.ones(len(image.instances), np.float32)
-        return Instances(image.masks(), image.labels(), ones)
+        return self._images[image_id].as_instances()

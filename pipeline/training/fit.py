@@ -211,7 +211,7 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
     # Nothing that is drawn in a step depends on the steps before: no random state is kept.
     state = np.random.SeedSequence([seed, run.step, processes.rank]).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with runtime.autocast(device):
         terms = loss(to_device(batch, device))
     totals = torch.stack([term.total.float() for term in terms.values()])
     counts = torch.stack([_on(device, term.count) for term in terms.values()])
@@ -238,8 +238,9 @@ def _on(device: torch.device, count: Tensor | int) -> Tensor:
 def to_device(batch: Any, device: torch.device) -> Any:
     """Move the tensors of a batch, images (4 dimensions) in channels-last order."""
     if isinstance(batch, Tensor):
-        layout = torch.channels_last if batch.dim() == 4 else torch.preserve_format
-        return batch.to(device, non_blocking=True, memory_format=layout)
+        if batch.dim() == 4:
+            return runtime.channels_last(batch, device)
+        return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         return {name: to_device(value, device) for name, value in batch.items()}
     if isinstance(batch, tuple | list):

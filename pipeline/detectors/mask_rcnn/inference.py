@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from pipeline.artifacts.instances import Instances
-from pipeline.common import masks
+from pipeline.common import masks, runtime
 from pipeline.detectors.mask_rcnn.network import MaskRcnn, fit_size, pad, to_size
 
 MASK_THRESHOLD = 0.5
@@ -23,8 +23,8 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instance
     device = next(network.parameters()).device
     resized = to_size(image, size)
     padded, sizes = pad([resized, resized.flip(2)] if flip else [resized])
-    batch = padded.to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    batch = runtime.channels_last(padded, device)
+    with runtime.autocast(device):
         if flip:
             found = network.forward_mirrored(batch / 255, size)
         else:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import load_weights
@@ -29,7 +30,7 @@ from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Loss, Mean, Training
 from pipeline.training.schedule import Schedule
 
-LEAST_SIDE = 2
+MIN_BOX_SIDE = 2
 
 
 class MaskRcnnParameters(Parameters):
@@ -102,16 +103,25 @@ class MaskedPhotographs:
 
 
 def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
-    """Make the target of masks, uint8 (n, h, w), of the classes `label`.
+    """Build the training target of one image from its masks.
 
-    A mask less than 2 pixels wide or high has no box to learn and is dropped.
+    Masks whose box is less than `MIN_BOX_SIDE` pixels wide or high are dropped.
+
+    Parameters
+    ----------
+    shapes : uint8 (n, h, w), 1 inside a mask and 0 outside.
+    label : int16 (n,), index of the class of each mask.
+
+    Returns
+    -------
+    The entry of `targets` that `MaskRcnn.losses` takes for this image.
     """
-    x, y, width, height = masks.boxes(masks.encode(shapes.numpy().astype(bool))).T
-    kept = np.flatnonzero((width >= LEAST_SIDE) & (height >= LEAST_SIDE))
-    corners = np.stack([x, y, x + width, y + height], 1)[kept]
+    boxes = masks_to_boxes(shapes)
+    boxes[:, 2:] += 1  # torchvision gives the last pixel inside; a box ends at its far edge
+    kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(1)
     return {
-        "boxes": torch.from_numpy(corners.astype(np.float32)),
-        "labels": torch.from_numpy(label[kept].astype(np.int64) + 1),
+        "boxes": boxes[kept],
+        "labels": torch.from_numpy(label.astype(np.int64))[kept] + 1,
         "masks": shapes[kept],
     }
 
@@ -135,7 +145,7 @@ def detector_training(
     network = MaskRcnn(description, parameters.weights if start is None else "none")
     if start is not None:
         load_weights(start, network)
-    network.to(runtime.device()).to(memory_format=torch.channels_last)
+    runtime.channels_last(network, runtime.device())
     loss = mask_rcnn_loss(network)
     return Training(name, network, loss, samples, parameters.schedule, parameters.seed)
 

@@ -85,8 +85,7 @@ class SharpMaskProposer:
 def _load(weights: Path) -> SharpMask:
     network = SharpMask(read_description(weights, Description), "none")
     load_weights(weights, network)
-    network.to(runtime.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval()
+    return runtime.channels_last(network, runtime.device()).eval()
 
 
 def propose_windows(
@@ -158,7 +157,7 @@ def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool
     device = runtime.device()
     batch = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None] / 255
     scores, views = [], []
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with runtime.autocast(device):
         for mirrored in (False, True) if flip else (False,):
             features, code = network.deepmask(batch.flip(3) if mirrored else batch)
             logits = network.deepmask.scores(code)[0].float()
@@ -216,7 +215,7 @@ def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDA
     for view, mirrored in zip(level.views, (False, True), strict=False):
         # The grid is as far from both edges: a window's mirror image is a window of it.
         columns = level.scores.shape[1] - 1 - xs if mirrored else xs
-        with torch.autocast(ys.device.type, torch.bfloat16, enabled=ys.device.type == "cuda"):
+        with runtime.autocast(ys.device):
             code = view.code[0, :, ys, columns].T
             logits = network.refinement(code, window_parts(view.laterals, ys, columns))[:, 0]
         masks_of_views.append(logits.flip(2) if mirrored else logits)

@@ -69,7 +69,7 @@ def sharpmask_trainings(
         **parameters.model_dump(include=set(Description.model_fields)),
     )
     network = SharpMask(description, parameters.weights, parameters.dropout)
-    network.to(runtime.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    runtime.channels_last(network, runtime.device())
     deepmask, refinement = network.deepmask, network.refinement
     phases = (
         Training(
