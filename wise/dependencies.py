@@ -40,7 +40,7 @@ def code_of(project: Path, stage: str) -> list[str]:
             found |= {
                 beside.relative_to(project).as_posix()
                 for beside in file.parent.iterdir()
-                if beside.is_file() and beside.suffix != ".py"
+                if beside.is_file() and beside.suffix != ".py" and beside.stat().st_size
             }
     return sorted(found)
 

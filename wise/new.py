@@ -17,7 +17,7 @@ from wise.preset import DEFAULT, write_preset
 
 # What the pipeline is, without what it is tested and described with.
 CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "requirements.txt"]
-CODE += ["Makefile", "README.md", ".gitignore", ".dvcignore"]
+CODE += ["Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
 # Not in the papers, and with either kind of proposals far better than without: docs/own-data.md.
 BEYOND_THE_PAPERS = {
     "sampler": {"agreement_power": 32.0},
