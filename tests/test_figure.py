@@ -1,5 +1,7 @@
 """`wise figure`: rows of pictures, for images of a tiny project."""
 
+import shutil
+
 import numpy as np
 import pytest
 from imports import ROOT
@@ -40,8 +42,8 @@ def project(tmp_path_factory):
     """Three evaluation images: with true masks, without any, and with nothing found."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "stages").mkdir()
-    for name in ("dvc.yaml", "params.yaml"):
-        (folder / name).write_text((ROOT / name).read_text())
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(ROOT / "presets" / "scenes.yaml", folder / "params.yaml")
     data, names = folder / "data", ("judged", "blind", "empty")
     write_weights(data / "prm" / "weights.safetensors", Prm(PRM, weights="none"), PRM)
     for name in names:

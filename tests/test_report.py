@@ -172,8 +172,8 @@ def shelve_evaluation(data):
 
 def run_in(folder):
     """Make the page of a folder as the stage does, there."""
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(ROOT / "presets" / "scenes.yaml", folder / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return stage.make_page(stage.results(Shelf()), PARAMETERS, folder / "work")

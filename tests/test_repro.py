@@ -81,9 +81,10 @@ def stages_run(done):
 
 
 def checkout(folder):
-    """A copy of what git would clone, as it stands in the working tree, with tiny parameters."""
+    """Copy the code of the working tree, with tiny parameters and nothing that was computed."""
+    computed = (":(exclude)data", ":(exclude)dvc.lock")
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", ".", *computed],
         cwd=ROOT,
         capture_output=True,
         check=True,
