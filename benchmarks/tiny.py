@@ -67,7 +67,7 @@ def use_grouping(folder: Path) -> None:
     """Let proposals be made by grouping from now on."""
     file = folder / "params.yaml"
     parameters = yaml.safe_load(file.read_text())
-    parameters["proposals"] |= {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
+    parameters["proposals"] |= {"method": "grouping"}
     file.write_text(yaml.safe_dump(parameters, sort_keys=False))
 
 

@@ -1,4 +1,4 @@
-"""Index the photographs of both splits, with their tags; set their true masks apart."""
+"""Index the photographs of both splits, with their tags; hold their true masks out."""
 
 import sys
 from pathlib import Path
@@ -12,25 +12,17 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read or draw the photographs, write data/dataset."""
+    """Read the photographs, their tags and masks, write data/dataset."""
     parameters = read_parameters(DatasetParameters, "dataset")
-    shelf = Shelf()
-    with scratch("dataset") as work:
-        drawn = work / "scenes"
-        drawn.mkdir(exist_ok=True)
-        if parameters.kind == "scenes":
-            folder = index.draw_scenes(parameters, drawn)
-            root = shelf.data / "dataset" / folder.relative_to(work)
-        else:
-            folder = root = Path(parameters.path)
-        splits = index.read_splits(parameters, folder, work)
-        truths = index.read_truths(parameters, folder, splits)
+    shelf, root = Shelf(), Path(parameters.path)
+    with scratch("dataset") as unfinished:
+        splits = index.read_splits(parameters, root, unfinished)
+        truths = index.read_truths(parameters, root, splits)
         for name in splits:
-            # Scenes move to data/ when all is well.
-            splits[name].model_copy(update={"root": str(root)}).write(work / f"{name}.json")
-            truths[name].write(work / "truth" / f"{name}.json")
-        for part in ("train.json", "val.json", "truth", "scenes"):
-            shelf.publish(work / part, "dataset", part)
+            splits[name].write(unfinished / f"{name}.json")
+            truths[name].write(unfinished / "truth" / f"{name}.json")
+        for part in ("train.json", "val.json", "truth"):
+            shelf.publish(unfinished / part, "dataset", part)
     for concern in index.concerns(splits):
         print(f"dataset: {concern}", file=sys.stderr)
     counts = (

@@ -1,40 +1,57 @@
-"""Train the proposal network on a source of masks of any objects."""
+"""Train the proposal network on a source of masks of any objects, if proposals come from it."""
 
 from pathlib import Path
 
-from pipeline.common import runtime
+from pipeline.common import files, runtime
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import read_source
 from pipeline.proposals.sharpmask.training import sharpmask_trainings
 from pipeline.training.fit import fit
 from pipeline.training.results import RESULTS, write_results
 from stages.common.curves import curves
-from stages.common.parameters import read_parameters
+from stages.common.parameters import read_parameters, read_value
 from stages.common.run import run
 from stages.common.scratch import scratch
 from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read the source, write data/sharpmask."""
+    """Read the source, write data/sharpmask: empty files where it is not used."""
     parameters = read_parameters(SharpMaskParameters, "sharpmask")
     shelf = Shelf()
+    used = read_value("proposals.method") == "sharpmask" and is_own(shelf)
+    with scratch("sharpmask") as folder:
+        said = train(parameters, folder) if used else leave_empty(folder)
+        if runtime.is_main_process():
+            for name in RESULTS:
+                shelf.publish(folder / name, "sharpmask", name)
+            print(f"sharpmask: {said}")
+
+
+def is_own(shelf: Shelf) -> bool:
+    """Whether the weights that proposals come from are those that this stage trains."""
+    return Path(str(read_value("proposals.source"))) == shelf.sharpmask
+
+
+def train(parameters: SharpMaskParameters, folder: Path) -> str:
+    """Train both phases, leave the results in a folder, and say what they came to."""
     source = read_source(Path(parameters.path))
     network, trainings = sharpmask_trainings(source, parameters)
     losses = {}
-    with scratch("sharpmask") as folder:
-        for phase, training in zip(("deepmask", "sharpening"), trainings, strict=True):
-            checkpoint = folder / f"{phase}.pt"
-            losses[phase] = fit(training, checkpoint, curves(folder / "curves" / phase))
-        if runtime.is_main_process():
-            write_results(folder, network, network.description, losses)
-            for name in RESULTS:
-                shelf.publish(folder / name, "sharpmask", name)
-            coarse, sharp = losses["deepmask"]["loss"], losses["sharpening"]["loss"]
-            print(
-                f"sharpmask: {network.description.trained_on}, loss {coarse:.3f} of DeepMask, "
-                f"{sharp:.3f} of sharpening"
-            )
+    for phase, training in zip(("deepmask", "sharpening"), trainings, strict=True):
+        losses[phase] = fit(training, folder / f"{phase}.pt", curves(folder / "curves" / phase))
+    if runtime.is_main_process():
+        write_results(folder, network, network.description, losses)
+    coarse, sharp = losses["deepmask"]["loss"], losses["sharpening"]["loss"]
+    return f"{network.description.trained_on}, loss {coarse:.3f} of DeepMask, {sharp:.3f} sharpened"
+
+
+def leave_empty(folder: Path) -> str:
+    """Leave results without content, which DVC needs, and say why."""
+    (folder / "curves").mkdir(exist_ok=True)
+    files.write_bytes(folder / "weights.safetensors", b"")
+    files.write_json(folder / "metrics.json", {})
+    return "not trained: proposals.method and proposals.source do not ask for it"
 
 
 if __name__ == "__main__":

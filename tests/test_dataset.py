@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import yaml
@@ -14,6 +12,8 @@ from pipeline.common.errors import InputError
 from pipeline.dataset import index as dataset
 from pipeline.dataset import listing, voc
 from pipeline.dataset.index import DatasetParameters
+from pipeline.dataset.scenes.files import draw_voc
+from pipeline.dataset.scenes.patterns import CLASSES
 from stages import dataset as stage
 
 VALUES = {
@@ -24,7 +24,6 @@ VALUES = {
     "classes": ["cat", "dog"],
     "tags": "photographs/ImageSets/Main",
     "val_fraction": 0.2,
-    "scenes": {"train": 3, "val": 2, "source": 2, "seed": 1},
 }
 SEEN = {
     "train": {"a": {"cat"}, "b": {"dog"}, "c": {"cat", "dog"}},
@@ -70,7 +69,6 @@ def in_this_process(monkeypatch):
         ({"classes": [""]}, "dataset.classes.0"),
         ({"train": "../train"}, "dataset.train"),
         ({"val": "train"}, "train and val must be different lists"),
-        ({"scenes": {**VALUES["scenes"], "val": 0}}, "dataset.scenes.val = 0"),
         ({"tag": "main"}, "did you mean tags"),
     ],
 )
@@ -145,7 +143,6 @@ def test_stage_indexes_photographs_where_they_are(project, tmp_path, capsys):
     assert [p.tags for p in split.photographs] == [("cat",), ("dog",), ("cat", "dog")]
     assert split.image(split.photographs[0]).shape == (8, 10, 3)
     assert Truth.read(shelf / "truth/val.json").images == ()
-    assert list((shelf / "scenes").iterdir()) == []
     assert "3 images of train (0 with masks)" in capsys.readouterr().out
 
 
@@ -157,21 +154,15 @@ def test_stage_leaves_nothing_half_written(project, tmp_path, in_this_process):
     assert not (tmp_path / "data").exists()
 
 
-def test_stage_draws_scenes(project, tmp_path, in_this_process):
-    from pipeline.dataset.scenes.patterns import CLASSES
-
+def test_stage_indexes_generated_scenes(project, tmp_path, in_this_process):
+    draw_voc(tmp_path / "drawn", {"train": 12, "val": 2}, seed=1)
     classes = list(CLASSES)[:1]
-    shelf = project(
-        kind="scenes", path="params.yaml", classes=classes, scenes={**VALUES["scenes"], "train": 12}
-    )
+    shelf = project(path="drawn", tags="drawn/ImageSets/Main", classes=classes)
     split, truth = Split.read(shelf / "train.json"), Truth.read(shelf / "truth/train.json")
-    assert split.root == "data/dataset/scenes/VOCdevkit/VOC2012"
     assert [image.id for image in truth.images] == [p.id for p in split.photographs]
     for photograph, image in zip(split.photographs, truth.images, strict=True):
         assert split.image(photograph).shape == (image.height, image.width, 3)
         assert bool(photograph.tags) == bool(image.instances)
-    source = json.loads((shelf / "scenes/source/instances.json").read_text())
-    assert len(source["images"]) == 2
 
 
 def test_a_killed_index_goes_on_to_the_same_bytes(tmp_path, capsys):

@@ -76,7 +76,7 @@ def test_every_stage_counts_as_often_as_it_is_done(splits, monkeypatch):
 
 
 def test_proposals_by_grouping_train_no_sharpmask(splits):
-    grouping = {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
+    grouping = {"method": "grouping"}
     upper_bound = {"enabled": True}
     found = estimate.estimate(splits, settings(proposals=grouping, mask_rcnn_gt=upper_bound))
     assert "sharpmask" not in found.seconds

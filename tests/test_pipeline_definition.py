@@ -21,8 +21,11 @@ from wise.preset import write_preset
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMETERS = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
 TRUTH = "data/dataset/truth"
-# The upper bound is built, trained and asked as the detector is.
-PARAMETERS_OF_OTHERS = {"mask_rcnn_gt": ["mask_rcnn", "predictions"]}
+# The upper bound is built and trained, and detects, as the detector does.
+PARAMETERS_OF_OTHERS = {
+    "mask_rcnn_gt": ["mask_rcnn", "predictions"],
+    "sharpmask": ["proposals.method", "proposals.source"],  # whether it is trained at all
+}
 
 
 def model(stage):

@@ -10,7 +10,7 @@ from pipeline.common.errors import InputError
 from pipeline.execution.pool import ordered_map
 from pipeline.proposals.grouping import Grouper
 from pipeline.proposals.methods import supervision
-from pipeline.proposals.parameters import GROUPING_SOURCE, SHARPMASK_SOURCE, ProposalsParameters
+from pipeline.proposals.parameters import ProposalsParameters
 from pipeline.proposals.sharpmask.inference import (
     PyramidParameters,
     SharpMaskProposer,
@@ -39,7 +39,7 @@ GROUPING_VALUES = {
 }
 VALUES = {
     "method": "sharpmask",
-    "source": SHARPMASK_SOURCE,
+    "source": "data/sharpmask/weights.safetensors",
     "supervision": "",
     "max_proposals": 20,
     "sharpmask": PYRAMID_VALUES,
@@ -254,11 +254,8 @@ def test_a_pyramid_the_wrong_way_round_is_refused():
 @pytest.mark.parametrize(
     ("method", "source", "said"),
     [
-        ("sharpmask", GROUPING_SOURCE, f"has the source {SHARPMASK_SOURCE}"),
-        ("sharpmask", "masks", f"has the source {SHARPMASK_SOURCE}"),
-        ("grouping", SHARPMASK_SOURCE, f"has the source {GROUPING_SOURCE}"),
-        ("import", GROUPING_SOURCE, r"a folder with train\.json and val\.json"),
-        ("import", SHARPMASK_SOURCE, r"a folder with train\.json and val\.json"),
+        ("sharpmask", "masks", r"needs \.safetensors, not masks"),
+        ("import", "sharp.safetensors", r"a folder with train\.json and val\.json"),
     ],
 )
 def test_a_source_of_another_method_is_refused(method, source, said):
@@ -275,5 +272,5 @@ def test_supervision_is_stated_for_import_alone():
     assert supervision(stated) == "SA-1B"
     with pytest.raises(InputError, match="knows its own"):
         ProposalsParameters.parse({**VALUES, "supervision": "nothing"}, "proposals")
-    grouping = {**VALUES, "method": "grouping", "source": GROUPING_SOURCE}
+    grouping = {**VALUES, "method": "grouping"}
     assert "no masks" in supervision(ProposalsParameters.parse(grouping, "proposals"))

@@ -17,12 +17,14 @@ import yaml
 from imports import ROOT
 from running import run_here, script, shelf
 
+from pipeline.artifacts.proposals import ProposalStore
 from pipeline.common.errors import InputError
 from pipeline.dataset.scenes.files import draw_coco, draw_voc
 from stages import evaluation
 
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 TRUTH_READERS = {"mask_rcnn_gt", "evaluation", "report"}
+NOT_READ = {"scenes"}  # the tiny project has photographs of its own
 AFTER_SAMPLER = ["sampler", "mask_rcnn", "predictions", "refinement", "evaluation", "report"]
 
 
@@ -30,7 +32,8 @@ def tiny_parameters():
     """The embedded default with fewer of everything."""
     parameters = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
     one_epoch = {"epochs": 1, "batch_size": 4}
-    parameters["dataset"] |= {"kind": "voc", "path": "photographs/VOC2012"}
+    parameters["scenes"] |= {"train": 2, "val": 1, "source": 1}
+    parameters["dataset"]["path"] = "photographs/VOC2012"
     parameters["dataset"]["tags"] = "photographs/VOC2012/ImageSets/Main"
     parameters["prm"]["image_size"] = 96
     parameters["prm"]["schedule"] |= one_epoch
@@ -211,8 +214,10 @@ def test_without_truth_and_with_other_workers_the_same_bytes(project, photograph
         boxless = re.sub(r"<bndbox>.*?</bndbox>", "", annotation.read_text(), flags=re.DOTALL)
         annotation.write_text(boxless)
     done = run(tmp_path, "dvc", "repro", "refinement", "retrieval", workers=1)
-    assert set(stages_run(done)) == set(STAGES) - TRUTH_READERS
-    without_truth = [stage for stage in STAGES if stage not in {"dataset", *TRUTH_READERS}]
+    assert set(stages_run(done)) == set(STAGES) - TRUTH_READERS - NOT_READ
+    without_truth = [
+        stage for stage in STAGES if stage not in {"dataset", *NOT_READ, *TRUTH_READERS}
+    ]
     ours, theirs = shelf(tmp_path, *without_truth), shelf(project, *without_truth)
     assert len(ours) > 50
     assert ours == theirs
@@ -230,6 +235,17 @@ def test_another_temperature_runs_the_sampler_and_what_follows(project):
     run(project, "dvc", "checkout")
     # And back: from the cache, not from the processor.
     assert stages_run(run(project, "dvc", "repro")) == []
+
+
+def test_proposals_by_grouping_train_no_sharpmask(project):
+    done = run(project, "dvc", "exp", "run", "-S", "proposals.method=grouping")
+    assert "sharpmask: not trained" in done.stdout
+    assert ProposalStore(project / "data" / "proposals" / "val").attributes["method"] == "grouping"
+    assert (project / "data" / "report" / "index.html").is_file()
+    assert run(project, "dvc", "status").stdout.startswith("Data and pipelines are up to date")
+    run(project, "dvc", "plots", "show", "--json")
+    run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +286,7 @@ def test_a_section_of_no_stage_is_named(project):
     good = file.read_text()
     file.write_text(f"{good}\nsamplr:\n  temperature: 1.0\n")
     try:
-        with pytest.raises(InputError, match=r"^params\.yaml: samplr: no stage; there are dataset"):
+        with pytest.raises(InputError, match=r"^params\.yaml: samplr: no stage; there are scenes, dataset"):
             run_here(project, "sampler")
     finally:
         file.write_text(good)

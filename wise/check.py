@@ -32,8 +32,6 @@ def check(
     """
     with contextlib.chdir(root()):
         parameters = read_parameters(DatasetParameters, "dataset")
-        if parameters.kind == "scenes":
-            raise InputError("dataset.kind = 'scenes': drawn scenes need no check")
         checked = check_dataset(parameters, Path(parameters.path))
         timed = None
         if checked.splits is not None and not _is_wrong(checked):

@@ -39,7 +39,7 @@ from pipeline.detectors.refinement import RefinementParameters, refine
 from pipeline.detectors.upper_bound import MaskRcnnGtParameters
 from pipeline.proposals.imported import read_proposals
 from pipeline.proposals.methods import proposer_of
-from pipeline.proposals.parameters import SHARPMASK_SOURCE, ProposalsParameters
+from pipeline.proposals.parameters import ProposalsParameters
 from pipeline.proposals.sharpmask.inference import propose_windows
 from pipeline.proposals.sharpmask.network import SharpMask
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
@@ -48,6 +48,7 @@ from pipeline.proposals.sharpmask.training import sharpmask_trainings
 from pipeline.pseudo_masks.sampler import SamplerParameters, draw
 from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Training, to_device
+from stages.common.shelf import Shelf
 
 # Photographs, and items of a training, that are timed.
 TIMED = 4
@@ -56,7 +57,7 @@ MASK_BYTES = 430
 # Each imports torch: a stage's own process, and the server that its workers are forked from.
 PROCESSES_A_STAGE = 2
 # Less than a minute a thousand photographs each, beside their start.
-NOT_TIMED = ["dataset", "evaluation", "report"]
+NOT_TIMED = ["scenes", "dataset", "evaluation", "report"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -119,7 +120,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     seconds["mask_rcnn"] = _seconds(of_detector, train)
     prm, detector = of_classifier.network, of_detector.network
     stored = _bytes(prm) + _bytes(detector)
-    if settings.proposals.source == SHARPMASK_SOURCE:
+    if _trains_sharpmask(settings.proposals):
         source = read_source(Path(settings.sharpmask.path))
         sharpmask, phases = sharpmask_trainings(source, settings.sharpmask)
         seconds["sharpmask"] = sum(_seconds(phase, len(phase.samples)) for phase in phases)
@@ -266,9 +267,14 @@ def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
     return maps.float().cpu()
 
 
+def _trains_sharpmask(parameters: ProposalsParameters) -> bool:
+    own = Path(parameters.source) == Shelf().sharpmask
+    return parameters.method == "sharpmask" and own
+
+
 def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
     """Bytes that the masks take at most; those of an untrained SharpMask would say nothing."""
-    if parameters.source == SHARPMASK_SOURCE:
+    if _trains_sharpmask(parameters):
         return parameters.max_proposals * MASK_BYTES
     return sum(len(mask["counts"]) for mask in proposals.masks)
 

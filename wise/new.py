@@ -70,7 +70,7 @@ def new(
     _put_under_control(directory)
     typer.echo(
         f"{directory}: ready; what was chosen for your photographs: presets/{PRESET}.yaml\n"
-        f"next: cd {directory} && wise check && dvc repro report"
+        f"next: cd {directory} && wise check && dvc repro"
     )
 
 
@@ -88,14 +88,16 @@ def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
     parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
     train = dataset.read_listings(parameters, images)["train"]
     batch = default["mask_rcnn"]["schedule"]["batch_size"]
-    changes = {"dataset": own, **fitting(len(train.images), sizes(train), batch)}
+    changes = {
+        "scenes": {"train": 0, "val": 0, "source": 0},
+        "dataset": own,
+        **fitting(len(train.images), sizes(train), batch),
+    }
     for stage, better in BEYOND_THE_PAPERS.items():
         changes[stage] = changes.get(stage, {}) | better
     if masks:
         return changes | {"sharpmask": {"path": str(masks)}}
-    return changes | {
-        "proposals": {"method": "grouping", "source": "pipeline/proposals/grouping.py"}
-    }
+    return changes | {"proposals": {"method": "grouping"}}
 
 
 def _list_names(folder: Path) -> dict[str, str]:

@@ -3,33 +3,22 @@
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import Truth
 from pipeline.common.errors import InputError
 from pipeline.common.parameters import Parameters
-from pipeline.common.progress import track
 from pipeline.dataset import coco as coco_target
 from pipeline.dataset import folder, voc
 from pipeline.dataset.listing import Listed, Listing, index
 
 # Names become parts of file names.
 Name = Annotated[str, Field(pattern=r"^[^/\\]+$")]
-
-
-class SceneParameters(Parameters):
-    """How many scenes are drawn where the photographs are generated ones."""
-
-    train: PositiveInt = Field(description="images of the training list")
-    val: PositiveInt = Field(description="images of the evaluation list")
-    source: PositiveInt = Field(description="images for training the proposal network")
-    seed: NonNegativeInt = Field(description="of the generator")
 
 
 class DatasetParameters(Parameters):
@@ -39,16 +28,14 @@ class DatasetParameters(Parameters):
         "val_share": "val_fraction",
     }
 
-    kind: Literal["scenes", "voc", "folder", "coco"] = Field(
-        description="generated scenes, a VOC year, a folder and a table, or COCO annotations"
+    kind: Literal["voc", "folder", "coco"] = Field(
+        description="a VOC year, a folder and a table, or COCO annotations"
     )
-    path: str = Field(
-        min_length=1, description="folder of the photographs; of scenes, the module that draws them"
-    )
+    path: str = Field(min_length=1, description="folder of the photographs")
     tags: str = Field(
         min_length=1,
         description="what the tags are read from: a table (folder); a file, or a folder of "
-        "instances_LIST.json (coco); ImageSets/Main or Annotations of path (voc); path (scenes)",
+        "instances_LIST.json (coco); ImageSets/Main or Annotations of path (voc)",
     )
     train: Name = Field(description="list that is trained on")
     val: Name = Field(description="list that is evaluated on")
@@ -58,7 +45,6 @@ class DatasetParameters(Parameters):
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         description="the classes, in their order; none: all tags of the training images"
     )
-    scenes: SceneParameters = Field(description="of the kind scenes alone")
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -72,31 +58,12 @@ class DatasetParameters(Parameters):
         return self
 
 
-def draw_scenes(parameters: DatasetParameters, place: Path) -> Path:
-    """Draw the target scenes and, in `place / "source"`, those for the proposal network.
-
-    Returns
-    -------
-    The folder of the target scenes, in the form of a VOC year.
-    """
-    from pipeline.dataset.scenes import files  # what other photographs do not depend on
-
-    wanted = parameters.scenes
-    target = place / "VOCdevkit" / "VOC2012"
-    lists = {parameters.train: wanted.train, parameters.val: wanted.val}
-    files.draw_voc(target, lists, wanted.seed, partial(track, what="target scenes"))
-    files.draw_coco(
-        place / "source", wanted.source, wanted.seed, partial(track, what="source scenes")
-    )
-    return target
-
-
 def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listing]:
     """List the images of `train` and `val`, without opening one.
 
     Parameters
     ----------
-    root : the folder of the photographs; of scenes, that of the drawn ones.
+    root : the folder of the photographs.
 
     Raises
     ------

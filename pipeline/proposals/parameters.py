@@ -9,9 +9,6 @@ from pipeline.common.parameters import Parameters
 from pipeline.proposals.grouping import GroupingParameters
 from pipeline.proposals.sharpmask.inference import PyramidParameters
 
-SHARPMASK_SOURCE = "data/sharpmask/weights.safetensors"
-GROUPING_SOURCE = "pipeline/proposals/grouping.py"
-
 
 class ProposalsParameters(Parameters):
     """Settings of the stage `proposals`."""
@@ -25,8 +22,8 @@ class ProposalsParameters(Parameters):
     )
     source: str = Field(
         min_length=1,
-        description="what they come from: the weights of a SharpMask; for grouping its module; "
-        "for import a folder with train.json and val.json (COCO format)",
+        description="for sharpmask: its weights, those of the stage sharpmask or others; for "
+        "import: a folder with train.json and val.json (COCO format); grouping does not read it",
     )
     supervision: str = Field(
         description="for import: what the masks' maker was trained on, in words; otherwise empty"
@@ -36,20 +33,13 @@ class ProposalsParameters(Parameters):
     grouping: GroupingParameters = Field(description="of the method grouping alone")
 
     @model_validator(mode="after")
-    def _own_source(self) -> Self:
-        if self.source.endswith(".safetensors"):
-            owner = "sharpmask"
-        else:
-            owner = "grouping" if self.source == GROUPING_SOURCE else "import"
-        if owner != self.method:
-            right = {
-                "sharpmask": f"{SHARPMASK_SOURCE}, or other weights in .safetensors",
-                "grouping": GROUPING_SOURCE,
-                "import": "a folder with train.json and val.json",
-            }
+    def _fitting_source(self) -> Self:
+        are_weights = self.source.endswith(".safetensors")
+        if self.method == "sharpmask" and not are_weights:
+            raise ValueError(f"the method sharpmask needs .safetensors, not {self.source}")
+        if self.method == "import" and are_weights:
             raise ValueError(
-                f"the method {self.method} has the source {right[self.method]}; "
-                f"{self.source} is for {owner}"
+                f"the method import needs a folder with train.json and val.json, not {self.source}"
             )
         return self
 

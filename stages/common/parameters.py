@@ -27,6 +27,17 @@ def read_parameters(model: type[Model], stage: str) -> Model:
     return model.parse(sections[stage], stage)
 
 
+def read_value(key: str) -> Any:
+    """Read a single value of params.yaml by its dotted key; None if there is none.
+
+    For a stage that depends on one key of another stage.
+    """
+    value: Any = read_yaml(PARAMETERS_FILE)
+    for step in key.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping of stages, or raise InputError."""
     try:
