@@ -286,7 +286,7 @@ def test_a_section_of_no_stage_is_named(project):
     good = file.read_text()
     file.write_text(f"{good}\nsamplr:\n  temperature: 1.0\n")
     try:
-        with pytest.raises(InputError, match=r"^params\.yaml: samplr: no stage; there are scenes, dataset"):
+        with pytest.raises(InputError, match=r"^params\.yaml: samplr: no stage; there are scenes"):
             run_here(project, "sampler")
     finally:
         file.write_text(good)
