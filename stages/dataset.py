@@ -1,4 +1,4 @@
-"""Index the photographs of both splits, with their tags; hold their true masks out."""
+"""Index the photographs of both splits, with their tags; store true masks separately."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Hold the instances of every method against the true masks, where there are any."""
+"""Evaluate the instances of every method on the images that have true masks."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read the truth and what it is held against, write data/evaluation."""
+    """Read the true masks and the instances of every method, write data/evaluation."""
     parameters = read_parameters(EvaluationParameters, "evaluation")
     shelf = Shelf()
     truth = {split: artifact.open() for split, artifact in shelf.truth.items()}
     with scratch("evaluation") as work:
-        metrics = judge_methods(open_methods(shelf, truth), parameters, work)
-        quality = judge_stages(shelf, truth, work)
+        metrics = evaluate_methods(open_methods(shelf, truth), parameters, work)
+        quality = evaluate_stages(shelf, truth, work)
         files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
         table = tables.of_evaluation(metrics, quality, shelf.proposals["train"].open().attributes)
         files.write_bytes(work / "table.md", table.encode())
@@ -39,14 +39,14 @@ def main() -> None:
     print(f"evaluation: {len(metrics)} methods, {counts}")
 
 
-def judge_methods(
+def evaluate_methods(
     methods: dict[str, Method], parameters: EvaluationParameters, work: Path
 ) -> dict[str, Any]:
-    """Judge every method; write its instances, and the numbers by class, size and count."""
+    """Evaluate every method; write its instances, and the metrics by class, size and count."""
     metrics, overlaps = {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
-        metrics[name], overlaps[name] = once(work, place.stem, judge, method, parameters)
+        metrics[name], overlaps[name] = once(work, place.stem, evaluate_method, method, parameters)
         if not place.exists():
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
@@ -60,16 +60,16 @@ def judge_methods(
     return metrics
 
 
-def judge(
+def evaluate_method(
     method: Method, parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], by_size.Overlaps]:
-    """Judge a method by every protocol, and instance by instance."""
+    """Evaluate a method by every protocol, and instance by instance."""
     pairs = pairs_of(method, parameters)
     return evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
 
 
 def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
-    """Open what every method made of val and, named /train, of train."""
+    """Open the instances of every method on val and, with the suffix /train, on train."""
     drawn = FirstDraws(shelf.draws.open(), shelf.proposals["train"].open())
     methods = {"pseudo_masks": Method(truth["train"], drawn, confidences=False)}
     for split, suffix in (("val", ""), ("train", "/train")):
@@ -83,8 +83,8 @@ def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
     return methods
 
 
-def judge_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:
-    """Judge the proposals of both splits, and the peaks of train."""
+def evaluate_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:
+    """Evaluate the proposals of both splits, and the peaks of train."""
     proposals = {split: shelf.proposals[split].open() for split in truth}
     of_proposals = {
         s: once(work, f"proposals-{s}", stage_quality.proposal_quality, truth[s], proposals[s])

@@ -1,4 +1,4 @@
-"""Train the detector on true masks, if asked to, and see what it detects: the upper bound."""
+"""Train the detector on true masks, if enabled, and detect the instances: the upper bound."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read data/dataset and the truth of train, write data/mask_rcnn_gt: empty stores if off."""
+    """Read data/dataset with the true masks of train, write data/mask_rcnn_gt; empty stores if off."""
     parameters = read_parameters(MaskRcnnGtParameters, "mask_rcnn_gt")
     detections = read_parameters(PredictionsParameters, "predictions")
     shelf = Shelf()
@@ -40,11 +40,11 @@ def main() -> None:
             print(f"mask_rcnn_gt: {store.rows} instances in {store.finished} {name} images")
         shelf.publish(place, "mask_rcnn_gt")
     if not parameters.enabled:
-        print("mask_rcnn_gt: off; mask_rcnn_gt.enabled switches it on")
+        print("mask_rcnn_gt: off; set mask_rcnn_gt.enabled to train it")
 
 
 def train(split: Split, truth: Truth, place: Path) -> None:
-    """Train as mask_rcnn does, but on true masks; leave weights, metrics and curves at a place."""
+    """Train as mask_rcnn does, but on true masks; write weights, metrics and curves to a folder."""
     true_masks = TrueMasks(truth)
     parameters = match_steps(read_parameters(MaskRcnnParameters, "mask_rcnn"), split, true_masks)
     metrics = train_round("mask_rcnn_gt", split, true_masks, parameters, place, curves)

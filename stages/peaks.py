@@ -1,4 +1,4 @@
-"""Find the peaks of every training image's own classes, and their peak response maps."""
+"""Find the peaks of the tagged classes of each training image, and their peak response maps."""
 
 from functools import partial
 

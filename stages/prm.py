@@ -1,4 +1,4 @@
-"""Train the classifier that shows peaks, from the tags of the training images."""
+"""Train the classifier that shows peaks on the tags of the training images."""
 
 from pipeline.classifier.training import PrmParameters, classifier_training
 from pipeline.common import runtime

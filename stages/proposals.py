@@ -1,4 +1,4 @@
-"""Propose masks for all photographs: with the trained SharpMask, by grouping, or from a file."""
+"""Propose masks for all photographs with SharpMask, by grouping, or from files."""
 
 from pipeline.artifacts.proposals import ProposalWriter
 from pipeline.proposals.methods import propose, supervision
@@ -25,7 +25,7 @@ def main() -> None:
             images = f"{len(split.photographs)} {name} images, {store.empty} without any"
             print(f"proposals: {store.rows} in {images}")
         shelf.publish(place, "proposals")
-    print(f"proposals: {parameters.method}, which has seen {seen}")
+    print(f"proposals: {parameters.method}; trained on: {seen}")
 
 
 if __name__ == "__main__":

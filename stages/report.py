@@ -1,4 +1,4 @@
-"""Show what the run came to on one page, data/report/index.html."""
+"""Show the results of a run on one page, data/report/index.html."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read what all other stages left, write data/report."""
+    """Read the results of all other stages, write data/report."""
     parameters = read_parameters(ReportParameters, "report")
     shelf = Shelf()
     with scratch("report") as work:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
-    """Make the page; what was counted and painted is kept in the folder `work`."""
+    """Make the page; finished parts are kept in the folder `work`."""
     losses = {
         split: once(work, f"losses-{split}", count_failures, opened, split, parameters)
         for split in SPLITS
@@ -39,7 +39,7 @@ def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
 
 
 def results(shelf: Shelf) -> Results:
-    """Open what all other stages left."""
+    """Open the results of all other stages."""
     proposals = shelf.proposals["train"].open()
     curves = {name: shelf.curves(name) for name in ("prm", "mask_rcnn")}
     if proposals.attributes["method"] == "sharpmask":
@@ -57,7 +57,7 @@ def results(shelf: Shelf) -> Results:
 
 
 def split_results(shelf: Shelf, name: str) -> SplitResults:
-    """Open a split and what was made of it."""
+    """Open a split, its true masks and its predictions."""
     return SplitResults(
         split=shelf.splits[name].open(),
         truth=shelf.truth[name].open(),

@@ -1,4 +1,4 @@
-"""Give every peak the proposal that fits it best: the baseline without a detector."""
+"""Select the best-fitting proposal for each peak: the baseline without a detector."""
 
 from functools import partial
 

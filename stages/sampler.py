@@ -1,4 +1,4 @@
-"""Draw a proposal for every peak, once for every epoch that training will pay an image."""
+"""Draw a proposal for each peak, once per epoch of the detector's training."""
 
 from operator import attrgetter
 
@@ -29,12 +29,12 @@ def main() -> None:
         shelf.publish(place, "sampler")
     print(
         f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "
-        f"{store.empty} images without; {len(pseudo_masks)} pseudo masks on a first epoch"
+        f"{store.empty} images without; {len(pseudo_masks)} pseudo masks in the first epoch"
     )
 
 
 def first_epoch(split: Split, draws: DrawStore, proposals: ProposalStore) -> CocoAnnotations:
-    """Collect the pseudo masks of the first epoch to every image."""
+    """Collect the pseudo masks of the first epoch."""
     pseudo_masks = CocoAnnotations(split.classes, "WISE pseudo masks of the first epoch")
     for photograph in split.photographs:
         image_draws = draws.draws(photograph.id)

@@ -1,4 +1,4 @@
-"""Draw the embedded scenes, photographs and masks that need no download."""
+"""Generate scenes with masks, so that the default run needs no download."""
 
 from functools import partial
 

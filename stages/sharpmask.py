@@ -1,4 +1,4 @@
-"""Train the proposal network on a source of masks of any objects, if proposals come from it."""
+"""Train the proposal network on masks of other objects, if proposals come from it."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read the source, write data/sharpmask: empty files where it is not used."""
+    """Read the masks, write data/sharpmask; empty files if the network is not used."""
     parameters = read_parameters(SharpMaskParameters, "sharpmask")
     shelf = Shelf()
     used = read_value("proposals.method") == "sharpmask" and is_own(shelf)
@@ -34,7 +34,7 @@ def is_own(shelf: Shelf) -> bool:
 
 
 def train(parameters: SharpMaskParameters, folder: Path) -> str:
-    """Train both phases, leave the results in a folder, and say what they came to."""
+    """Train both phases, write the results to a folder, and return a line that sums them up."""
     source = read_source(Path(parameters.path))
     network, trainings = sharpmask_trainings(source, parameters)
     losses = {}
@@ -47,7 +47,7 @@ def train(parameters: SharpMaskParameters, folder: Path) -> str:
 
 
 def leave_empty(folder: Path) -> str:
-    """Leave results without content, which DVC needs, and say why."""
+    """Write empty results, since DVC expects the files, and return a line that says why."""
     (folder / "curves").mkdir(exist_ok=True)
     files.write_bytes(folder / "weights.safetensors", b"")
     files.write_json(folder / "metrics.json", {})
