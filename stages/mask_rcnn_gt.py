@@ -20,7 +20,7 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read data/dataset with the true masks of train, write data/mask_rcnn_gt; empty stores if off."""
+    """Read data/dataset with the true masks of train, write data/mask_rcnn_gt (empty if off)."""
     parameters = read_parameters(MaskRcnnGtParameters, "mask_rcnn_gt")
     detections = read_parameters(PredictionsParameters, "predictions")
     shelf = Shelf()
