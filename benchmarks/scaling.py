@@ -32,7 +32,7 @@ from pipeline.common.masks import from_counts
 COUNTS = (100, 1_000, 10_000)
 BACKBONE = "test_resnet"  # the least that timm has: it is made to test timm with
 SHELF = 10_000
-WITHIN = ("dataset/scenes/source", "dataset/truth/train.json")  # read within what a stage leaves
+WITHIN = ("scenes/source", "dataset/truth/train.json")  # read within what a stage leaves
 AIMS = {("dvc", "status"): 3.0, ("dvc", "repro"): 5.0}  # seconds
 
 
