@@ -16,7 +16,7 @@ from pipeline.classifier.network import Prm
 from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
 from pipeline.common.errors import InputError
 from pipeline.execution import cluster as by_dask
-from pipeline.execution.cluster import IMAGES_A_TASK, cluster_map
+from pipeline.execution.cluster import IMAGES_PER_TASK, cluster_map
 
 PARAMETERS = PeaksParameters(min_relative_height=0.5, response_stride=4)
 
@@ -75,13 +75,13 @@ def test_few_items_are_under_way(cluster):
 
     results = cluster_map(process_of, items(), cluster.scheduler_address)
     next(results)
-    assert len(taken) <= 4 * IMAGES_A_TASK
+    assert len(taken) <= 4 * IMAGES_PER_TASK
     results.close()
 
 
 def test_an_error_names_its_item_and_what_came_before_is_there(cluster):
     results = cluster_map(refuse_eleven, range(40), cluster.scheduler_address)
-    assert [next(results) for _ in range(IMAGES_A_TASK)] == list(range(IMAGES_A_TASK))
+    assert [next(results) for _ in range(IMAGES_PER_TASK)] == list(range(IMAGES_PER_TASK))
     with pytest.raises(InputError, match="image 11: broken"):
         next(results)
 
@@ -107,7 +107,7 @@ def test_the_task_of_a_vanished_worker_is_done_by_another(cluster, tmp_path):
 
 def test_a_task_that_no_worker_survives_is_said(cluster, monkeypatch):
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # as after several
-    message = "a task lost its worker again and again.*start fewer workers a machine"
+    message = "a task lost its worker repeatedly.*start fewer workers per machine"
     with pytest.raises(InputError, match=message):
         list(cluster_map(vanish, range(3), cluster.scheduler_address))
 
@@ -120,20 +120,20 @@ def test_a_scheduler_that_goes_is_said(monkeypatch):
         results = cluster_map(process_of, range(100), other.scheduler_address)
         next(results)
         other.close()
-        with pytest.raises(InputError, match="the scheduler is gone; what was finished is kept"):
+        with pytest.raises(InputError, match="connection to the scheduler was lost; finished"):
             list(results)
 
 
 def test_workers_of_other_code_are_refused(cluster, monkeypatch):
     monkeypatch.setattr(by_dask, "_CODE", "another")
-    with pytest.raises(InputError, match="Dask workers run other code than this folder's"):
+    with pytest.raises(InputError, match="Dask workers run a different version of the code"):
         list(cluster_map(process_of, range(3), cluster.scheduler_address))
 
 
 def test_no_scheduler_is_said_quickly(monkeypatch):
     monkeypatch.setattr(by_dask, "SECONDS_TO_CONNECT", 1)
     start = time.monotonic()
-    message = r"WISE_DASK=tcp://127.0.0.1:1: no Dask scheduler answers there"
+    message = r"WISE_DASK=tcp://127.0.0.1:1: no Dask scheduler responds"
     with pytest.raises(InputError, match=message):
         list(cluster_map(process_of, range(3), "tcp://127.0.0.1:1"))
     assert time.monotonic() - start < 20

@@ -54,7 +54,7 @@ def test_a_worker_that_is_killed_for_memory(project, undisturbed):
     inner = psutil.Process(process.pid).children(recursive=True)
     inner[-1].send_signal(signal.SIGKILL)
     said = last_line(process)
-    assert said.startswith("peaks: a worker process was killed, most likely for want of memory")
+    assert said.startswith("peaks: a worker process was killed, most likely because memory ran out")
     assert said.endswith("WISE_WORKERS=1")
     assert waiting(project, "peaks")
     goes_on(project, undisturbed)

@@ -74,10 +74,10 @@ def test_a_mask_without_a_pixel_is_left_out(write):
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ([result("a", {**COMPRESSED, "size": [WIDTH, HEIGHT]}, 0.5)], "the image's is"),
+        ([result("a", {**COMPRESSED, "size": [WIDTH, HEIGHT]}, 0.5)], "but the image has"),
         ([result("z", COMPRESSED, 0.5)], "image_id z is no photograph"),
         ([result("a", {**COMPRESSED, "counts": COMPRESSED["counts"][:9]}, 0.5)], "not 1200"),
-        ([result("a", {**COMPRESSED, "counts": "\x7f"}, 0.5)], "wrong character"),
+        ([result("a", {**COMPRESSED, "counts": "\x7f"}, 0.5)], "invalid character"),
         ([{"image_id": "a", "segmentation": POLYGONS}], "no score"),
         ([result("a", POLYGONS, 1.5)], "score 1.5"),
         ([result("a", POLYGONS, "high")], "score 'high'"),

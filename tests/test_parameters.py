@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(changes, message):
 
 
 def test_no_section_at_all():
-    with pytest.raises(InputError, match="stage: a mapping of settings is needed, not None"):
+    with pytest.raises(InputError, match="stage: a mapping of parameters is needed, not None"):
         Outer.parse(None, "stage")
 
 

@@ -33,8 +33,8 @@ def test_without_a_terminal_lines_tell_how_long_it_will_take(clock, capsys):
     seconds = [30, *(19 * [10])]
     assert list(progress.track(clock.items(seconds), 20, "peaks")) == list(range(20))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "peaks: 2/20, 3 min 00 s to go"
-    assert lines[1] == "peaks: 4/20, 2 min 40 s to go"
+    assert lines[0] == "peaks: 2/20, 3 min 00 s remaining"
+    assert lines[1] == "peaks: 4/20, 2 min 40 s remaining"
     assert lines[-1] == "peaks: 20/20 in 3 min 40 s"
 
 

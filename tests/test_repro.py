@@ -304,5 +304,5 @@ def test_a_gpu_that_is_not_there_is_said(project):
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "prm: WISE_DEVICE=cuda: torch sees no GPU here; unset it, or set it to cpu\n"
+        "prm: WISE_DEVICE=cuda: torch finds no GPU; unset it, or set it to cpu\n"
     )

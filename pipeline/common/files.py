@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Atomic writes, and JSON files validated by pydantic models."""
 
 import json
 import os
@@ -13,7 +13,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename over it; missing folders are made."""
+    """Write a file atomically: to a temporary file, which is then renamed to `path`.
+
+    Missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -24,7 +27,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write JSON (UTF-8, one trailing newline)."""
+    """Write `content` atomically as JSON (UTF-8, with a trailing newline)."""
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     write_bytes(path, f"{text}\n".encode())
 
@@ -35,17 +38,17 @@ def read_model(model: type[Model], path: Path) -> Model:
     Raises
     ------
     InputError
-        If the file is missing or not of the model's form.
+        If the file is missing or does not match the model.
     """
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the stage that writes it has not run") from None
     except ValidationError as error:
-        raise InputError(f"{path}: {first_fault(error)}") from None
+        raise InputError(f"{path}: {first_error(error)}") from None
 
 
-def first_fault(error: ValidationError) -> str:
-    """Say where the first fault of a JSON file is, and what it is."""
-    fault = error.errors()[0]
-    return f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}"
+def first_error(error: ValidationError) -> str:
+    """Format the first error of a validation as `location: message`."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"

@@ -1,4 +1,4 @@
-"""Photographs: read whole, upright, in RGB of 8 bits, or refused by name."""
+"""Reading photographs as upright RGB images with 8 bits per channel."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,26 +11,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.common.errors import InputError
 
-# As many as the largest cameras of telephones have; a file of more is a mistake or an attack.
+# The largest phone cameras have this many pixels. A larger file is a mistake or an attack.
 MAX_PIXELS = 200_000_000
 
-# Pillow warns above its own limit and refuses twice as much.
+# Pillow warns above its limit and raises an error above twice its limit.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file, of which nothing is decoded yet.
+    """Open an image file without decoding it.
 
     Raises
     ------
     InputError
-        If the file is missing, no image, of more than `MAX_PIXELS` pixels or, when it is
-        decoded in the body of `with`, broken.
+        If the file is missing, is not an image, or has more than `MAX_PIXELS` pixels; also if
+        it turns out to be broken when it is decoded in the body of `with`.
     """
     try:
         with warnings.catch_warnings():
-            # Of sizes that are allowed, and of metadata that nothing here reads.
+            # Pillow warns of sizes that are allowed here and of metadata that is not read.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -42,22 +42,22 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{path}: more than the {MAX_PIXELS:,} pixels that are allowed") from None
+        raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels, the most allowed") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that can be read") from None
+        raise InputError(f"{path}: not an image in a known format") from None
     except InputError:
         raise
     except MemoryError:
         raise InputError(f"{path}: broken image, or too large for this machine's memory") from None
-    except Exception as error:  # Pillow's decoders have no one error for broken files
+    except Exception as error:  # Pillow's decoders raise various errors for broken files
         raise InputError(f"{path}: broken image ({error})") from None
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode a photograph to RGB, upright after its EXIF orientation.
+    """Decode a photograph to RGB and apply its EXIF orientation.
 
-    Of 16 bits the upper 8 are kept, of several pages the first, of transparent pixels the
-    color that they would have.
+    Images with 16 bits per channel are reduced to their upper 8 bits. Of a file with several
+    pages the first is read. The alpha channel is dropped.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the file is missing, truncated, no image, of more than `MAX_PIXELS` pixels, or of
-        32 bits a pixel and channel.
+        If the file is missing, is truncated, is not an image, has more than `MAX_PIXELS`
+        pixels, or has 32 bits per channel.
     """
     with open_image(path) as image:
         return np.asarray(_eight_bits(ImageOps.exif_transpose(image), path).convert("RGB"))
@@ -76,11 +76,17 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):  # what is white is not known
-        raise InputError(f"{path}: 32 bits a pixel; save it with 8 or 16")
+    if image.mode in ("I", "F"):  # the value of white is unknown
+        raise InputError(f"{path}: 32 bits per channel; save it with 8 or 16")
     return image
 
 
-def warp(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Resize an image (h, w, 3) to (side, side, 3), whatever its proportions."""
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+def warp(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Resize an image (h, w, 3) to a square, without keeping its aspect ratio.
+
+    Returns
+    -------
+    uint8 array of shape (image_size, image_size, 3).
+    """
+    square = (image_size, image_size)
+    return np.asarray(Image.fromarray(image).resize(square, Image.Resampling.BILINEAR))

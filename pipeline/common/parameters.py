@@ -1,4 +1,4 @@
-"""The base of every stage's parameter model: frozen, strict, and clear about what it refuses."""
+"""Base class of all parameter models: immutable, with strict validation and clear errors."""
 
 import difflib
 import json
@@ -11,9 +11,9 @@ from pipeline.common.errors import InputError
 
 
 class Parameters(BaseModel):
-    """Settings of one stage. Unknown keys, wrong types and impossible values are refused.
+    """Parameters of one stage. Unknown keys, wrong types and invalid values raise an error.
 
-    `renamed` maps the names that keys had in earlier versions to their names today.
+    `renamed` maps the old names of parameters to their current names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -22,35 +22,39 @@ class Parameters(BaseModel):
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Self:
-        """Validate `values` (a mapping as YAML gives it); `where` names it in messages.
+        """Validate the parameters of a stage.
+
+        Parameters
+        ----------
+        values : mapping as read from YAML.
+        where : name of the stage, for error messages.
 
         Raises
         ------
         InputError
-            One line for the first thing that is wrong: its key, its value, what is allowed.
+            One line about the first invalid parameter: its key, its value, what is allowed.
         """
         if not isinstance(values, Mapping):
-            raise InputError(f"{where}: a mapping of settings is needed, not {values!r}")
+            raise InputError(f"{where}: a mapping of parameters is needed, not {values!r}")
         try:
-            # JSON is where pydantic's strict mode still reads lists as tuples.
+            # In strict mode, pydantic reads lists as tuples only from JSON.
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            raise InputError(_first_fault(cls, error, where)) from None
+            raise InputError(_first_error(cls, error, where)) from None
 
 
-def _first_fault(model: type[Parameters], error: ValidationError, where: str) -> str:
-    # An unknown key is often the reason why another is missing.
-    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    # Steps that are not keys name the branch of a union; a reader of params.yaml knows none.
-    location = [str(step) for step in fault["loc"]]
+def _first_error(model: type[Parameters], error: ValidationError, where: str) -> str:
+    # Unknown keys come first: they are often the reason why another key is missing.
+    first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
+    location = [str(step) for step in first["loc"]]
     key = ".".join([where, *location])
-    if fault["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         return f"{key}: {_unknown(_model_at(model, location[:-1]), location[-1])}"
-    if fault["type"] == "missing":
+    if first["type"] == "missing":
         return f"{key}: missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    # What a model checks as a whole has its whole section for a value, which says nothing.
-    value = "" if isinstance(fault["input"], dict) else f" = {fault['input']!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    # The input of a model validator is the whole section, which would not help.
+    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
     return f"{key}{value}: {message[0].lower()}{message[1:]}"
 
 

@@ -1,4 +1,4 @@
-"""Progress with a time to go: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress with the remaining time: a bar in a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -20,13 +20,19 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Yield the `items`, of which there are `total`, and show on stderr how far they are."""
+    """Yield `items` and show the progress on stderr.
+
+    Parameters
+    ----------
+    items : iterable of `total` items.
+    what : label of the progress bar or lines.
+    """
     show = _bar if sys.stderr.isatty() else _lines
     return show(items, total, what)
 
 
 def duration(seconds: float) -> str:
-    """Say a time in the units that a person would: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Format a duration in suitable units: `42 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -41,7 +47,7 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("to go"),
+        TextColumn("remaining"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -57,12 +63,12 @@ def _lines(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         if done == 1:
             first = now
         elif now - last >= SECONDS_BETWEEN_LINES:
-            # The first item waits for worker processes to start, the others do not.
-            to_go = (now - first) / (done - 1) * (total - done)
-            _say(f"{what}: {done}/{total}, {duration(to_go)} to go")
+            # Only the first item waits for worker processes to start: it is not counted.
+            remaining = (now - first) / (done - 1) * (total - done)
+            _print(f"{what}: {done}/{total}, {duration(remaining)} remaining")
             last = now
-    _say(f"{what}: {done}/{total} in {duration(time.monotonic() - start)}")
+    _print(f"{what}: {done}/{total} in {duration(time.monotonic() - start)}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

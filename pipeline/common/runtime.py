@@ -1,4 +1,4 @@
-"""What the machine decides and no result depends on: device, workers, memory, random states."""
+"""The runtime environment: device, worker processes, memory, random seeds."""
 
 import ctypes
 import math
@@ -20,23 +20,23 @@ from pipeline.common.errors import InputError
 
 Placed = TypeVar("Placed", bound=Tensor | nn.Module)
 
-# Imported once, for all worker processes, where this one uses them: they take seconds.
+# Slow imports. Those that this process uses are imported once for all worker processes.
 _PRELOADED = ["torch", "torchvision", "timm", "zarr", "pycocotools.mask"]
 
-# glibc's names for what mallopt changes (malloc.h).
+# Parameters of mallopt (glibc, malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, for the next step of the same shapes.
+    """Configure glibc to keep freed memory for reuse.
 
-    By default it hands every large tensor back to the kernel and asks for it again, which
-    costs a training step on a CPU more than its arithmetic.
+    By default it returns the memory of every large tensor to the kernel. On a CPU, a training
+    step then spends more time on allocations than on arithmetic.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library than glibc
+    if mallopt is None:  # the C library is not glibc
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
@@ -44,18 +44,18 @@ def keep_freed_memory() -> None:
 
 
 def device() -> torch.device:
-    """The device that `WISE_DEVICE` asks for: `cpu`, `cuda`, or `auto` (the default).
+    """Return the device that `WISE_DEVICE` selects: `cpu`, `cuda`, or `auto` (the default).
 
     Raises
     ------
     InputError
-        For another value, or for `cuda` where torch sees no GPU.
+        If it has another value, or is `cuda` and torch finds no GPU.
     """
     wanted = os.environ.get("WISE_DEVICE", "auto")
     if wanted not in ("auto", "cpu", "cuda"):
         raise InputError(f"WISE_DEVICE={wanted}: allowed are auto, cpu and cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("WISE_DEVICE=cuda: torch sees no GPU here; unset it, or set it to cpu")
+        raise InputError("WISE_DEVICE=cuda: torch finds no GPU; unset it, or set it to cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -76,17 +76,17 @@ def autocast(where: torch.device) -> torch.autocast:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process that writes: the first of those that torchrun started."""
+    """Whether this process writes results: the first one that torchrun started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def seconds_between_checkpoints() -> float:
-    """How often a training keeps its state: `WISE_CHECKPOINT_SECONDS`, by default a minute.
+    """Return the interval between checkpoints: `WISE_CHECKPOINT_SECONDS`, 60 by default.
 
     Raises
     ------
     InputError
-        If it is set to something else than a number of at least 0.
+        If it is not a number of at least 0.
     """
     wanted = os.environ.get("WISE_CHECKPOINT_SECONDS", "60")
     try:
@@ -99,25 +99,25 @@ def seconds_between_checkpoints() -> float:
 
 
 def workers() -> int:
-    """Processes beside the main one: `WISE_WORKERS`, by default one a CPU core.
+    """Return the number of worker processes: `WISE_WORKERS`, by default one per CPU core.
 
     Raises
     ------
     InputError
-        If it is set to something else than a whole number of at least 1.
+        If it is not an integer of at least 1.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wanted = os.environ.get("WISE_WORKERS", str(available or 1))
     if not wanted.isdigit() or int(wanted) < 1:
-        raise InputError(f"WISE_WORKERS={wanted}: a whole number of at least 1 is needed")
+        raise InputError(f"WISE_WORKERS={wanted}: an integer of at least 1 is needed")
     return int(wanted)
 
 
 def process_context() -> BaseContext:
-    """How worker processes are started: forked from a server that has no threads.
+    """Return the context that worker processes start in: forked from a server without threads.
 
-    A fork of the main process would inherit the locks of its threads as they stand, and its
-    CUDA context; a process from scratch would import torch anew.
+    A fork of the main process would inherit locks that other threads hold, and the CUDA
+    context. A spawned process would import torch again, which takes seconds.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -127,19 +127,19 @@ def process_context() -> BaseContext:
 
 
 def start_worker() -> None:
-    """Prepare a worker process: one thread, so that no result depends on their number."""
+    """Set up a worker process with one thread: results then do not depend on the CPU cores."""
     keep_freed_memory()
-    # oneDNN keeps a kernel, with memory of its own, for every shape it has met; photographs
-    # come in so many that a worker would grow with their number.
+    # oneDNN caches a kernel, with its own memory, for every shape. Photographs have so many
+    # different shapes that the memory of a worker would grow with their number.
     os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's and SciPy's matrix products
 
 
 def start_local_worker() -> None:
-    """Prepare a worker process of this one, which ends when this one does, even killed.
+    """Set up a local worker process that ends with its parent, even if the parent is killed.
 
-    Left alone it would wait for work for ever, and with it the server that forked it.
+    Otherwise it would wait for work forever, and so would the server that forked it.
     """
     start_worker()
     parent = multiprocessing.parent_process()
@@ -153,12 +153,13 @@ def _end_after(parent: BaseProcess) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch; on a CPU, compute deterministically.
+    """Seed the global generators of Python, NumPy and torch.
 
-    There the same seed then gives the same bytes. On a GPU some operations have no
-    deterministic kernel, and others, as RoIAlign, only one that is many times slower.
+    On a CPU, deterministic algorithms are enabled: the same seed then gives the same bytes. On
+    a GPU, some operations have no deterministic kernel, and for others, such as RoIAlign, it
+    is many times slower.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (what a library may draw from)
+    np.random.seed(seed)  # noqa: NPY002 (libraries may use the global generator)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(device().type == "cpu")

@@ -1,4 +1,4 @@
-"""COCO segmentations of any form as compressed run-length codes."""
+"""Conversion of COCO segmentations to compressed run-length encodings."""
 
 from typing import Any
 
@@ -11,25 +11,31 @@ from pipeline.common.masks import Rle
 
 
 def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> Rle:
-    """Polygons or a run-length code, compressed or not, as a compressed run-length code.
+    """Convert a COCO segmentation to a compressed run-length encoding.
+
+    Parameters
+    ----------
+    segmentation : polygons, or a run-length encoding, compressed or not.
+    height, width : of the image, in pixels.
+    where : prefix of error messages.
 
     Raises
     ------
     InputError
-        If it is neither, or not of an image of this height and width; `where` begins the line.
+        If the segmentation is invalid, or its size is not that of the image.
     """
     try:
         if isinstance(segmentation, list):
-            return _filled(segmentation, height, width)
+            return _polygons_rle(segmentation, height, width)
         if segmentation["size"] != [height, width]:
-            raise ValueError(f"size {segmentation['size']}, the image's is {[height, width]}")
+            raise ValueError(f"size {segmentation['size']}, but the image has {[height, width]}")
         counts = segmentation["counts"]
         if not isinstance(counts, list):
             counts = masks.runs([counts.encode()])[0].tolist()
         if not all(isinstance(run, int) and run >= 0 for run in counts):
-            raise ValueError("a run is not a whole number of at least 0")
+            raise ValueError("a run is not an integer of at least 0")
         if sum(counts) != height * width:
-            raise ValueError(f"its runs are {sum(counts)} pixels, not {height * width} together")
+            raise ValueError(f"its runs sum to {sum(counts)} pixels, not {height * width}")
         rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         return rle
     except KeyError as missing:
@@ -38,19 +44,19 @@ def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> 
         raise InputError(f"{where}: no mask can be read from its segmentation ({error})") from None
 
 
-def _filled(polygons: list[Any], height: int, width: int) -> Rle:
-    """The union of polygons; those of fewer than three corners are nothing."""
-    # pycocotools would take two corners for a box.
+def _polygons_rle(polygons: list[Any], height: int, width: int) -> Rle:
+    """Encode the union of polygons; those with fewer than three corners are ignored."""
+    # pycocotools would take four numbers for a box.
     shapes = [np.asarray(polygon, np.float64) for polygon in polygons if len(polygon) >= 6]
     if not shapes:
         return masks.encode(np.zeros((1, height, width), bool))[0]
-    furthest = 2 * max(height, width)
+    limit = 2 * max(height, width)
     for shape in shapes:
         if shape.ndim != 1 or shape.size % 2:
-            raise ValueError("a polygon is not a list of x and y in turn")
-        # Nor is what lies far outside a mask; pycocotools walks the whole way there.
-        if not np.all(np.abs(shape) <= furthest):
-            raise ValueError(f"a corner is beyond {furthest} pixels, or not a number")
+            raise ValueError("a polygon is not a list of alternating x and y")
+        # The time that pycocotools takes grows with the length of the edges.
+        if not np.all(np.abs(shape) <= limit):
+            raise ValueError(f"a corner is beyond {limit} pixels, or not a number")
     drawn = coco_mask.frPyObjects([shape.tolist() for shape in shapes], height, width)
     merged: Rle = coco_mask.merge(drawn)
     return merged

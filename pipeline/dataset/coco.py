@@ -17,7 +17,7 @@ from pipeline.artifacts.split import Photograph
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.common import masks
 from pipeline.common.errors import InputError
-from pipeline.common.files import first_fault
+from pipeline.common.files import first_error
 from pipeline.common.images import MAX_PIXELS
 from pipeline.common.masks import Rle
 from pipeline.common.segmentation import segmentation_rle
@@ -139,7 +139,7 @@ def _read(path: Path) -> _Document:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; annotations in COCO's format are needed") from None
     except ValidationError as error:
-        raise InputError(f"{path}: not COCO annotations: {first_fault(error)}") from None
+        raise InputError(f"{path}: not COCO annotations: {first_error(error)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 

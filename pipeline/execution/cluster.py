@@ -1,4 +1,4 @@
-"""Maps over items, in order, by the workers of a Dask cluster."""
+"""Ordered map over items on the workers of a Dask cluster."""
 
 import hashlib
 import os
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 
 Item = TypeVar("Item")
 
-# A task by Dask costs a few milliseconds, an image from ten milliseconds to two seconds.
-IMAGES_A_TASK = 8
+# Dask's overhead per task is a few milliseconds; an image takes from 10 ms to 2 s.
+IMAGES_PER_TASK = 8
 SECONDS_TO_CONNECT = 10
 SECONDS_FOR_WORKERS = 60
 
@@ -29,18 +29,22 @@ SECONDS_FOR_WORKERS = 60
 def cluster_map(
     function: Callable[[Item], Result], items: Iterable[Item], address: str
 ) -> Iterator[Result]:
-    """Do the same by the workers of a Dask cluster, in tasks of `IMAGES_A_TASK` items.
+    """Yield `function(item)` for every item, in order, computed on a Dask cluster.
 
-    At most two tasks a worker are under way.
+    A task has `IMAGES_PER_TASK` items. At most two tasks per worker are submitted at a time.
+
+    Parameters
+    ----------
+    address : of the Dask scheduler.
 
     Raises
     ------
     InputError
-        If the scheduler cannot be reached, has no usable workers, or loses them.
+        If the scheduler cannot be reached, has no suitable workers, or loses them.
     """
     task = partial(_task, uuid4(), _CODE, Path.cwd(), function)
     items = iter(items)
-    chunks = iter(lambda: list(islice(items, IMAGES_A_TASK)), [])
+    chunks = iter(lambda: list(islice(items, IMAGES_PER_TASK)), [])
     with _cluster(address) as (pool, workers):
         for results in in_order(pool, task, chunks, 2 * workers):
             yield from results
@@ -48,21 +52,21 @@ def cluster_map(
 
 @contextmanager
 def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """The executor of a Dask cluster, and how many workers there are."""
-    from distributed import Client  # a second to import, for those alone who use it
+    """Connect to a Dask cluster; gives its executor and the number of workers."""
+    from distributed import Client  # takes a second to import, and most runs do not use it
     from distributed.scheduler import KilledWorker
 
     where = f"WISE_DASK={address}"
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{where}: no Dask scheduler answers there ({error})") from None
+        raise InputError(f"{where}: no Dask scheduler responds at this address ({error})") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=SECONDS_FOR_WORKERS)
         except TimeoutError:
             raise InputError(
-                f"{where}: the scheduler is there, but no worker after {SECONDS_FOR_WORKERS} s"
+                f"{where}: the scheduler has no worker after {SECONDS_FOR_WORKERS} s"
             ) from None
         threads = client.nthreads()
         if set(threads.values()) != {1}:
@@ -72,38 +76,41 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
             yield pool, len(threads)
         except KilledWorker:
             raise InputError(
-                f"{where}: a task lost its worker again and again, most likely for want of "
-                "memory; start fewer workers a machine, and run again"
+                f"{where}: a task lost its worker repeatedly, most likely because memory ran out; "
+                "start fewer workers per machine and run again"
             ) from None
         except CancelledError:
             raise InputError(
-                f"{where}: the scheduler is gone; what was finished is kept: run again"
+                f"{where}: the connection to the scheduler was lost; finished images are kept: "
+                "run again"
             ) from None
         finally:
-            if client.status == "running":  # without a scheduler there is nothing to cancel
+            if client.status == "running":  # otherwise there is no scheduler to cancel tasks on
                 pool.shutdown(wait=False)
 
 
 def _task(
     run: UUID, code: str, folder: Path, function: Callable[[Item], Result], items: Sequence[Item]
 ) -> list[Result]:
-    """Work on a task's items as a local worker would, in the folder of the run."""
+    """Compute the results of a task as a local worker would, in the folder of the run."""
     if code != _CODE:
         raise InputError(
-            "the Dask workers run other code than this folder's; "
-            f"start them anew, with the environment of {folder}"
+            "the Dask workers run a different version of the code; "
+            f"restart them with the environment of {folder}"
         )
     try:
         os.chdir(folder)
     except OSError:
-        raise InputError(f"{folder}: not there on a Dask worker; it must be shared") from None
+        raise InputError(
+            f"{folder}: does not exist on a Dask worker; all machines must share this folder"
+        ) from None
     _begin(run)
     return [function(item) for item in items]
 
 
 @lru_cache(maxsize=1)
 def _begin(run: UUID) -> None:  # noqa: ARG001
-    """Forget the networks and stores of an earlier run: its paths may have other contents now."""
+    """Clear all caches at the start of a run: cached networks and stores may be out of date."""
     runtime.start_worker()
     for name, module in list(sys.modules.items()):
         if name.startswith("pipeline."):
@@ -120,5 +127,5 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-# Of what this process imported: a Dask worker may outlive a change of the code.
+# Computed on import: the code may change while a Dask worker keeps running.
 _CODE = _source_digest()

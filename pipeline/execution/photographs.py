@@ -1,4 +1,4 @@
-"""One function over many photographs, by local processes or by a Dask cluster."""
+"""Apply a function to many photographs, in local processes or on a Dask cluster."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +16,12 @@ Added = TypeVar("Added", contravariant=True)
 
 
 class Store(Protocol[Added]):
-    """What takes the results of images, in order, and says how many it holds."""
+    """A writer of results per image, in order; `finished` is the number of images it holds."""
 
     finished: int
 
     def add(self, image_id: str, height: int, width: int, result: Added, /) -> None:
-        """Add the result of an image of that size, in pixels."""
+        """Add the result of an image; `height` and `width` are in pixels."""
         ...
 
 
@@ -32,7 +32,10 @@ def fill(
     photographs: Sequence[Photograph],
     what: str,
 ) -> None:
-    """Add `function(item(photograph))` for every photograph that the store does not hold yet."""
+    """Add `function(item(photograph))` for every photograph that is not in the store yet.
+
+    See `map_photographs`.
+    """
     remaining = photographs[store.finished :]
     for photograph, result in map_photographs(function, item, remaining, what):
         store.add(photograph.id, photograph.height, photograph.width, result)
@@ -44,11 +47,17 @@ def map_photographs(
     photographs: Sequence[Photograph],
     what: str,
 ) -> Iterator[tuple[Photograph, Result]]:
-    """Yield every photograph with `function(item(photograph))`, and show the progress.
+    """Yield every photograph with `function(item(photograph))`, in order, and show the progress.
 
-    `item` makes what is sent to a worker, where `function` runs: one of the Dask cluster at
-    `WISE_DASK`, or a local process where that is not set. `function` is sent with every task, so
-    it names the network that it needs and loads it there.
+    `function` runs on a worker: a local process, or a worker of the Dask cluster at the address
+    `WISE_DASK` if that is set.
+
+    Parameters
+    ----------
+    function : is pickled with every task. It should refer to a network by the path of its
+        weights, and load it on the worker.
+    item : called in this process; makes the argument of `function`, which is sent to the worker.
+    what : label of the progress bar.
     """
     items = map(item, photographs)
     address = os.environ.get("WISE_DASK")

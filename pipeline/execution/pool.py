@@ -1,4 +1,4 @@
-"""Maps over items, in order, by local processes, with a bounded number under way."""
+"""Ordered map over items in local processes, with a bounded number of pending items."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +17,15 @@ Item = TypeVar("Item")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """Yield `function(item)` for every item, in the order of the items, by local processes.
+    """Yield `function(item)` for every item, in order, computed in local processes.
 
-    Every worker computes with one thread, so that a result does not depend on their number;
-    at most four items a worker are under way, so that neither does the memory.
+    Every worker uses one thread, so that results do not depend on the number of workers. At
+    most four items per worker are pending, which bounds the memory.
 
     Raises
     ------
     InputError
-        If a worker was killed from outside, as a system short of memory does.
+        If a worker was killed, for example because memory ran out.
     """
     with ProcessPoolExecutor(
         workers, runtime.process_context(), initializer=runtime.start_local_worker
@@ -34,21 +34,21 @@ def ordered_map(
             yield from in_order(pool, function, items, 4 * workers)
         except BrokenProcessPool:
             raise InputError(
-                "a worker process was killed, most likely for want of memory; "
-                "try again with fewer: WISE_WORKERS=1"
+                "a worker process was killed, most likely because memory ran out; "
+                "try again with fewer workers: WISE_WORKERS=1"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_order(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], most: int
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], max_pending: int
 ) -> Iterator[Result]:
-    """Yield the results of a pool in the order of the items, with at most `most` under way."""
-    under_way: deque[Future[Result]] = deque()
+    """Yield the results of a pool in the order of the items, at most `max_pending` at a time."""
+    pending: deque[Future[Result]] = deque()
     for item in items:
-        under_way.append(pool.submit(function, item))
-        if len(under_way) >= most:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+        pending.append(pool.submit(function, item))
+        if len(pending) >= max_pending:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

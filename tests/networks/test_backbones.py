@@ -36,10 +36,10 @@ def test_a_file_of_the_same_backbone_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet50", "package", "no package carries its weights.*hub, none, or the path"),
+        ("resnet50", "package", "no package contains its weights.*hub, none, or the path"),
         ("no_such_net", "none", "no_such_net: unknown to timm"),
         (LITE0, "absent.pt", "absent.pt: no such file; allowed are package, hub"),
-        (LITE0, "{folder}/other.pt", r"not those of backbone tf_efficientnet_lite0 \(\d+ of"),
+        (LITE0, "{folder}/other.pt", r"do not match backbone tf_efficientnet_lite0 \(\d+ of"),
         (LITE0, "{folder}/rubbish.pt", "rubbish.pt: cannot be read"),
     ],
 )
