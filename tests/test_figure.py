@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.artifacts.instances import Instances, InstanceWriter
+from pipeline.artifacts.peaks import PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
@@ -17,7 +18,11 @@ from pipeline.classifier.network import Prm, PrmDescription
 from pipeline.common import masks
 from pipeline.common.errors import InputError
 from pipeline.drawing import figure
+from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
+from stages.common.parameters import read_parameters
+from stages.common.shelf import Shelf
 from wise import app
+from wise.figure import Evaluated
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")
 RIM = 8  # of the sheet, pixels
@@ -119,6 +124,30 @@ def test_a_row_shows_what_was_made_of_an_image(project, monkeypatch):
     assert only_the_middle_is_tinted(blind[4])
     assert untouched(blind[5])
     assert all(map(untouched, empty[2:]))
+
+
+def test_a_row_draws_what_the_sampler_draws(project, tmp_path, monkeypatch):
+    folder = shutil.copytree(project, tmp_path / "copy")
+    shapes = np.ones((50, HEIGHT, WIDTH), bool)
+    shapes[range(50), 0, range(50)] = False  # each lacks another pixel
+    proposals = Proposals(masks.encode(shapes), np.ones(50, np.float32))
+    store = folder / "data" / "proposals" / "val"
+    shutil.rmtree(store)
+    with ProposalWriter(store, "boxes", "nobody's masks", {}) as written:
+        for name in ("judged", "blind", "empty"):
+            written.add(name, HEIGHT, WIDTH, proposals)
+    monkeypatch.chdir(folder)
+    opened = Evaluated(Shelf())
+    rows = [opened.row(found, 0.5) for found in opened.find(["judged", "blind"])]
+    with PeakWriter(folder / "data" / "peaks" / "val", CLASSES, {}) as peaks:
+        for row in rows:
+            peaks.add(row.image_id, HEIGHT, WIDTH, row.peaks)
+    parameters = read_parameters(SamplerParameters, "sampler")
+    sampler = Sampler(folder / "data" / "peaks" / "val", store, parameters)
+    for row in rows:
+        assert len(row.pseudo_masks.label) > 0
+        drawn = sampler(row.image_id).instances(proposals, epoch=0)
+        assert row.pseudo_masks.masks == drawn.masks
 
 
 def test_without_a_wish_judged_images_are_drawn_on_the_shelf(project, monkeypatch):

@@ -1,9 +1,13 @@
 """`wise proposals`, `wise peaks`, `wise predictions`: on one small project, as a user would."""
 
+import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
+from imports import ROOT
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -13,6 +17,7 @@ from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import masks
 from pipeline.common.errors import InputError
+from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
 from wise import app
 
 HEIGHT, WIDTH, CLASSES = 60, 80, ("cat", "dog")
@@ -23,7 +28,8 @@ SCORE = np.array([0.9, 0.5], np.float32)
 def project(tmp_path, monkeypatch):
     """A project whose split val has the photographs `first` and `second`."""
     (tmp_path / "stages").mkdir()
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     data, names = tmp_path / "data", ("first", "second")
     of_split = []
@@ -112,6 +118,20 @@ def test_temperature_and_seed_decide_what_is_drawn(project):
     assert cold == drawn("b.png", "--temperature", "1e-6", "--seed", "3")
     warm = {drawn("c.png", "--temperature", "100", "--seed", str(seed)) for seed in range(6)}
     assert len(warm) > 1
+
+
+def test_without_options_the_draw_is_the_samplers(project, monkeypatch):
+    sampler = {"temperature": 100.0, "agreement_power": 0.0, "draws_per_peak": 3, "seed": 0}
+    shown = []
+    module = importlib.import_module("wise.proposals")
+    monkeypatch.setattr(module.pictures, "of_draws", lambda *of: shown.append(of[3]) or of[0])
+    for seed in range(6):
+        (project / "params.yaml").write_text(yaml.safe_dump({"sampler": sampler | {"seed": seed}}))
+        wise("proposals", "data/proposals", "first", "--peaks")
+        parameters = SamplerParameters.parse(sampler | {"seed": seed}, "sampler")
+        of_stage = Sampler(project / "data/peaks/val", project / "data/proposals/val", parameters)
+        np.testing.assert_array_equal(shown[-1].draw, of_stage("first").draw)
+    assert len({draws.draw[:, 0].tobytes() for draws in shown}) > 1
 
 
 def test_instances_below_the_score_are_not_drawn(project):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
@@ -102,6 +103,24 @@ def test_masks_are_replaced_by_proposals_where_it_is_asked_for(holiday, project,
         codes[option] = {result["segmentation"]["counts"] for result in results}
     assert codes["--refine"] <= proposed
     assert not codes["--no-refine"] & proposed
+
+
+def test_the_projects_own_weights_are_known_by_any_path(holiday, project, monkeypatch):
+    """The classifier votes on which classes there are, however the file is spelt."""
+    file = project / "params.yaml"
+    before = file.read_text()
+    parameters = yaml.safe_load(before)
+    parameters["predictions"]["presence_weight"] = 1.0
+    file.write_text(yaml.safe_dump(parameters, sort_keys=False))
+    monkeypatch.chdir(project / "data")
+    given = ([], ["--weights", "mask_rcnn/weights.safetensors"])
+    for number, words in enumerate(given):
+        predict(holiday / "b.jpg", "--out", holiday / str(number), *words)
+    file.write_text(before)
+    results = [(holiday / str(n) / "coco" / "results.json").read_text() for n in (0, 1)]
+    assert results[0] == results[1]
+    predict(holiday / "b.jpg", "--out", holiday / "alone")
+    assert (holiday / "alone" / "coco" / "results.json").read_text() != results[0]
 
 
 def test_a_broken_photograph_does_not_keep_the_others(holiday):

@@ -5,7 +5,6 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from pipeline.artifacts.instances import Instances
@@ -16,7 +15,7 @@ from pipeline.common.progress import track
 from pipeline.drawing import figure as drawing
 from pipeline.drawing.figure import Row
 from pipeline.drawing.sheets import confident
-from pipeline.pseudo_masks.sampler import SamplerParameters, draw
+from pipeline.pseudo_masks.sampler import SamplerParameters, draw, image_generator
 from stages.common.parameters import read_parameters
 from stages.common.shelf import Shelf
 from wise.project import root
@@ -89,7 +88,7 @@ class Evaluated:
         tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
         peaks = peaks_of(self._classifier, self._peaks, tagged)
         proposals = self._proposals.proposals(photograph.id)
-        generator = np.random.default_rng(self._sampler.seed)
+        generator = image_generator(self._sampler.seed, photograph.id)
         draws = draw(peaks, proposals, self._sampler, generator)
         true = self._truth.get(photograph.id)
         return Row(

@@ -85,11 +85,11 @@ def predict(
 
 def make_predictor(detector: Path, score: float, refined: bool) -> PhotographPredictor:
     """Put together what params.yaml and the shelf say."""
-    project = root()
+    project, detector = root(), detector.resolve()
     with contextlib.chdir(project):
         shelf = Shelf(project)
         # Of another project's classes the classifier knows nothing.
-        of_classifier = shelf.classifier if detector == shelf.detector else None
+        of_classifier = shelf.classifier if detector == shelf.detector.resolve() else None
         detections = read_parameters(PredictionsParameters, "predictions")
         predictor = Predictor(detector, detections, of_classifier)
         runtime.device()  # now, and not for every photograph, it is said what is missing

@@ -1,5 +1,6 @@
 """`wise proposals`: what a store of proposals holds, and what it looks like."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from pipeline.common.errors import InputError
 from pipeline.drawing import sheets as pictures
 from pipeline.drawing.canvas import Pixels
 from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
+from stages.common.parameters import read_parameters
 from stages.common.shelf import Shelf
 from wise import contents
 from wise.project import root
@@ -34,18 +36,20 @@ def proposals(
     best: Annotated[int, typer.Option(min=1, help="So many masks, the best ones.")] = 8,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each peak would draw.")] = False,
     temperature: Annotated[
-        float, typer.Option(help="Of the draw: 1 is Eq. 1, towards 0 the most object-like.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="In place of sampler.temperature: towards 0 the most object-like."),
+    ] = None,
     agreement: Annotated[
-        float, typer.Option(help="Of the draw: power of how far the candidates agree; 0: Eq. 1.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+        float | None, typer.Option(help="In place of sampler.agreement_power.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of sampler.seed.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Describe stores of proposals, or draw those of one image.
 
-    Drawn are the best ones or, with --peaks, what each peak would draw.
+    Drawn are the best ones or, with --peaks, what each peak would draw by the sampler's parameters
+    in params.yaml.
 
     Example: wise proposals data/proposals/train 2007_000032 --peaks
     """
@@ -58,17 +62,20 @@ def proposals(
     chosen = find_image(stores, image)
     pixels = photograph(chosen, image)
     if peaks:
-        values = {
-            "temperature": temperature,
-            "agreement_power": agreement,
-            "draws_per_peak": 1,
-            "seed": seed,
-        }
-        parameters = SamplerParameters.parse(values, "sampler")
+        options = {"temperature": temperature, "agreement_power": agreement, "seed": seed}
+        parameters = sampler_parameters(options)
         show_picture(_draws(chosen, image, pixels, parameters), out, f"{image}-draws", as_json)
         return
     sheet = pictures.of_proposals(pixels, chosen.proposals(image), best)
     show_picture(sheet, out, f"{image}-proposals", as_json)
+
+
+def sampler_parameters(options: dict[str, float | None]) -> SamplerParameters:
+    """Read the sampler's parameters, replaced by the options that were given."""
+    with contextlib.chdir(root()):
+        values = read_parameters(SamplerParameters, "sampler").model_dump()
+    given = {name: value for name, value in options.items() if value is not None}
+    return SamplerParameters.parse({**values, **given}, "sampler")
 
 
 def _draws(

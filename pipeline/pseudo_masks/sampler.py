@@ -58,11 +58,15 @@ class Sampler:
 
     def __call__(self, image_id: str) -> Draws:
         """Make the draws of one image, for every epoch that training will pay it."""
-        # An image's own generator: others, and their number and order, do not change its draws.
-        rng = np.random.default_rng([self.parameters.seed, zlib.crc32(image_id.encode())])
         peaks = opened(PeakStore, self.peaks).points(image_id)
         proposals = opened(ProposalStore, self.proposals).proposals(image_id)
+        rng = image_generator(self.parameters.seed, image_id)
         return draw(peaks, proposals, self.parameters, rng)
+
+
+def image_generator(seed: int, image_id: str) -> np.random.Generator:
+    """Make the generator of one image's draws: they do not depend on which others there are."""
+    return np.random.default_rng([seed, zlib.crc32(image_id.encode())])
 
 
 def draw(
