@@ -1,0 +1,47 @@
+"""The packages of pipeline/ stand on each other: no circle, no import from a higher floor."""
+
+import ast
+
+from imports import ROOT
+
+FLOORS = (
+    {"common"},
+    {"artifacts", "backbones"},
+    {"drawing", "evaluation", "execution", "training"},
+    {"classifier", "dataset", "proposals", "pseudo_masks", "report"},
+    {"detectors"},
+    {"delivery"},
+)
+
+
+def imported(file):
+    """The modules and names that a file imports, inside of functions too."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def packages_of(file):
+    """The packages of pipeline/ that a file imports."""
+    return {name.split(".")[1] for name in imported(file) if name.startswith("pipeline.")}
+
+
+def test_every_package_has_its_floor():
+    packages = {path.name for path in (ROOT / "pipeline").iterdir() if list(path.glob("*.py"))}
+    assert packages == set().union(*FLOORS)
+
+
+def test_a_package_imports_from_lower_floors_alone():
+    for number, floor in enumerate(FLOORS):
+        below = set().union(*FLOORS[:number])
+        for package in floor:
+            for file in (ROOT / "pipeline" / package).rglob("*.py"):
+                assert packages_of(file) <= below | {package}, file
+
+
+def test_the_pipeline_knows_neither_stages_nor_commands_nor_dvc():
+    for file in (ROOT / "pipeline").rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported(file)}
+        assert not roots & {"stages", "wise", "benchmarks", "dvc", "dvclive"}, file
