@@ -32,7 +32,7 @@ def square(top, left, side):
     return mask
 
 
-def true_image(image_id, objects, void=NOTHING):
+def true_image(image_id, objects, void=NOTHING, other_objects=0):
     """`objects` are pairs of label and mask."""
     counts = [
         rle["counts"].decode() for rle in masks.encode(np.stack([m for _, m in objects] + [void]))
@@ -41,7 +41,12 @@ def true_image(image_id, objects, void=NOTHING):
         TrueInstance(label=k, counts=c) for (k, _), c in zip(objects, counts, strict=False)
     ]
     return TrueImage(
-        id=image_id, height=HEIGHT, width=WIDTH, instances=tuple(instances), void=counts[-1]
+        id=image_id,
+        height=HEIGHT,
+        width=WIDTH,
+        instances=tuple(instances),
+        other_objects=other_objects,
+        void=counts[-1],
     )
 
 
@@ -274,13 +279,21 @@ def test_protocol_wise_leaves_images_without_objects_out(judge):
     assert (scores["wise"]["images"], scores["wise"]["mAP50"]) == (1, 100)
 
 
-def test_detections_beyond_the_limit_are_not_judged(judge):
-    cat, dog = square(0, 0, 4), square(10, 10, 4)
+def test_protocol_wise_judges_images_with_objects_of_other_classes(judge):
+    cat = square(0, 0, 4)
+    images = [true_image("a", [(0, cat)]), true_image("b", [], other_objects=1)]
+    scores = judge(images, {"a": found((0, 0.8, cat)), "b": found((0, 0.9, cat))})
+    assert (scores["wise"]["images"], scores["wise"]["mAP50"]) == (2, 50)
+
+
+def test_detections_beyond_the_limit_of_their_class_are_not_judged(judge):
+    cat, dog, wrong = square(0, 0, 4), square(10, 10, 4), square(10, 20, 4)
     image = true_image("a", [(0, cat), (1, dog)])
-    detections = {"a": found((1, 0.9, dog), (0, 0.8, cat))}
-    scores = judge([image], detections, max_detections=1)["coco"]
-    assert scores["per_class"]["cat"]["ABO"] == scores["per_class"]["cat"]["AP50"] == 0
-    assert scores["per_class"]["dog"]["ABO"] == 100
+    detections = {"a": found((1, 0.9, dog), (0, 0.8, wrong), (0, 0.7, cat))}
+    for scores in judge([image], detections, max_detections=1).values():
+        assert scores["per_class"]["cat"]["ABO"] == scores["per_class"]["cat"]["AP50"] == 0
+        # The cats' limit costs the dogs nothing.
+        assert scores["per_class"]["dog"]["ABO"] == scores["per_class"]["dog"]["AP50"] == 100
 
 
 def test_no_detection_is_zero_and_no_truth_is_unknown(judge):

@@ -64,7 +64,12 @@ def project(tmp_path_factory):
     (void,) = masks.encode(np.zeros((1, HEIGHT, WIDTH), bool))
     instance = TrueInstance(label=0, counts=middle["counts"].decode())
     true = TrueImage(
-        id="judged", height=HEIGHT, width=WIDTH, instances=(instance,), void=void["counts"].decode()
+        id="judged",
+        height=HEIGHT,
+        width=WIDTH,
+        instances=(instance,),
+        other_objects=0,
+        void=void["counts"].decode(),
     )
     Truth(classes=CLASSES, images=(true,)).write(data / "dataset" / "truth" / "val.json")
     with (

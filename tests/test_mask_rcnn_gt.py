@@ -29,7 +29,9 @@ def true_image(name, *labels):
     (code,) = masks.encode(shape)
     objects = [TrueInstance(label=label, counts=code["counts"].decode()) for label in labels]
     void = nothing["counts"].decode()
-    return TrueImage(id=name, height=SIDE, width=SIDE, instances=tuple(objects), void=void)
+    return TrueImage(
+        id=name, height=SIDE, width=SIDE, instances=tuple(objects), other_objects=0, void=void
+    )
 
 
 def truth(*images):

@@ -33,7 +33,12 @@ def true_image(name, objects):
     )
     (void,) = masks.encode(box(0, 0, 0, 0)[None])
     return TrueImage(
-        id=name, height=HEIGHT, width=WIDTH, instances=instances, void=void["counts"].decode()
+        id=name,
+        height=HEIGHT,
+        width=WIDTH,
+        instances=instances,
+        other_objects=0,
+        void=void["counts"].decode(),
     )
 
 

@@ -58,7 +58,14 @@ def true_image(image_id, objects):
     drawn = [mask for _, mask in objects] + [np.zeros((HEIGHT, WIDTH), bool)]
     *counts, void = [rle["counts"].decode() for rle in masks.encode(np.stack(drawn))]
     instances = [TrueInstance(label=k, counts=c) for (k, _), c in zip(objects, counts, strict=True)]
-    return TrueImage(id=image_id, height=HEIGHT, width=WIDTH, instances=tuple(instances), void=void)
+    return TrueImage(
+        id=image_id,
+        height=HEIGHT,
+        width=WIDTH,
+        instances=tuple(instances),
+        other_objects=0,
+        void=void,
+    )
 
 
 def instances(*found):

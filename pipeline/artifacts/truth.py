@@ -22,7 +22,10 @@ class TrueInstance(BaseModel):
 
 
 class TrueImage(BaseModel):
-    """The objects of an image, and the pixels that belong to none for certain (void)."""
+    """The objects of an image, and the pixels that belong to none for certain (void).
+
+    `other_objects` is the number of objects of classes that were not asked for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,7 +33,13 @@ class TrueImage(BaseModel):
     height: int
     width: int
     instances: tuple[TrueInstance, ...]
+    other_objects: int
     void: str
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the image shows any object, of whatever class."""
+        return bool(self.instances) or self.other_objects > 0
 
     def masks(self) -> list[Rle]:
         """The instances' masks."""

@@ -4,7 +4,7 @@ An image's tags are the names of the categories that it has, crowds too. Its mas
 evaluation alone; a crowd's pixels are void. Lin et al., Microsoft COCO, 2014.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -96,16 +96,20 @@ def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str
     labels = {c.id: classes.index(c.name) for c in document.categories if c.name in classes}
     by_file = {image.file_name: image for image in document.images}
     by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
+    other_objects: Counter[int | str] = Counter()
     for annotation in document.annotations:
         if annotation.category_id in labels:
             by_image[annotation.image_id].append(annotation)
+        elif not annotation.iscrowd:
+            other_objects[annotation.image_id] += 1
     images = []
     for photograph in photographs:
         entry = by_file[photograph.id]
         annotations = by_image[entry.id]
         if all(annotation.segmentation for annotation in annotations):
             _check_size(path, entry, photograph)
-            images.append(_true_image(path, photograph, annotations, labels))
+            others = other_objects[entry.id]
+            images.append(_true_image(path, photograph, annotations, labels, others))
     # Without any mask at all an image without objects is no truth either.
     if not any(annotation.segmentation for annotation in document.annotations):
         images = []
@@ -157,6 +161,7 @@ def _true_image(
     photograph: Photograph,
     annotations: Sequence[_Annotation],
     labels: dict[int, int],
+    other_objects: int,
 ) -> TrueImage:
     height, width = photograph.height, photograph.width
     instances, crowds = [], masks.encode(np.zeros((1, height, width), bool))
@@ -175,5 +180,6 @@ def _true_image(
         height=height,
         width=width,
         instances=tuple(instances),
+        other_objects=other_objects,
         void=void["counts"].decode(),
     )

@@ -54,9 +54,10 @@ def read_truth(folder: Path, name: str, split: Split) -> Truth:
     """Read the masks of those photographs of `split` (the list `name`) that have any.
 
     An instance is of the class that most of its pixels have. Instances of classes that the
-    split leaves out are background. Classes are numbered from 1 in alphabetical order, which
-    is VOC's own numbering, among all that `ImageSets/Main` has files for (or, without such
-    files, that `Annotations` names); tags that contradict this numbering are an error.
+    split leaves out are background, and counted. Classes are numbered from 1 in alphabetical
+    order, which is VOC's own numbering, among all that `ImageSets/Main` has files for (or,
+    without such files, that `Annotations` names); tags that contradict this numbering are an
+    error.
 
     Raises
     ------
@@ -187,7 +188,8 @@ def _true_image(
     path = _mask_file(folder, "Class", photograph.id)
     kinds = _read_numbers(path, photograph)
     labels, pixels = [], []
-    for number in np.setdiff1d(objects, [BACKGROUND, VOID]):
+    numbers = np.setdiff1d(objects, [BACKGROUND, VOID])
+    for number in numbers:
         mask = objects == number
         kind = _majority(kinds[mask])
         if not 1 <= kind <= len(numbered):
@@ -209,6 +211,7 @@ def _true_image(
             TrueInstance(label=label, counts=code)
             for label, code in zip(labels, counts, strict=True)
         ),
+        other_objects=len(numbers) - len(labels),
         void=void,
     )
 

@@ -28,7 +28,7 @@ def average_precision(
     -------
     Two of float64, shape (thresholds, classes), NaN for a class without true instances.
     """
-    # The protocol has limited the detections of an image already, those of all classes.
+    # The protocol has limited the detections per image and class already.
     limit = max((len(pair.found.masks) for pair in pairs), default=0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to it
         true = _as_coco(pairs, [pair.true for pair in pairs], classes)

@@ -1,9 +1,10 @@
 """Instances of any method against true masks: how right, where, and how many.
 
 Two protocols. `coco` is that of the COCO benchmark: 101-point interpolated average precision,
-a limited number of detections an image, and no cut of scores. `wise` is that of the code
-released with WISE (Laradji et al., BMVC 2019, section 4): detections below a score are dropped,
-void pixels are taken out of predictions and truth, images without objects are left out.
+a limited number of detections per image and class, and no minimum score. `wise` is that of the
+code released with WISE (Laradji et al., BMVC 2019, section 4), which has the same limit: detections
+below a score are dropped, void pixels are removed from predictions and truth, and images without
+an object of any class, also of those that were not asked for, are left out.
 
 Masks are judged by average precision (AP) and average best overlap (ABO), as in WISE, tables 1
 to 3; boxes by AP, and by correct localisation (CorLoc; Deselaers et al., IJCV 2012); numbers of
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 from annotated_types import Gt, Lt
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pydantic import Field, PositiveInt, field_validator
 
@@ -35,7 +37,9 @@ class EvaluationParameters(Parameters):
     iou_thresholds: tuple[Threshold, ...] = Field(
         min_length=1, description="Jaccard similarities from which a detection counts as right"
     )
-    max_detections: PositiveInt = Field(description="the best so many of an image are judged")
+    max_detections: PositiveInt = Field(
+        description="how many detections per image and class are judged, the best first"
+    )
     min_score: float = Field(ge=0, le=1, description="lowest score in the protocol wise")
 
     @field_validator("iou_thresholds")
@@ -145,7 +149,7 @@ def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pair
     for image in method.truth.images:
         found = method.predictions.instances(image.id)
         for name, rules in rules_of.items():
-            if image.instances or not rules.skip_images_without_objects:
+            if image.has_objects or not rules.skip_images_without_objects:
                 pairs[name].append(admit(rules, image, found))
     return {
         name: Pairs(pairs[name], classes, thresholded=rules.min_score > 0 or not method.confidences)
@@ -155,13 +159,23 @@ def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pair
 
 def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
     """Apply the rules of a protocol to an image and what was found in it."""
-    best = np.argsort(-found.score, kind="stable")[: rules.max_detections]
+    best = _best_per_class(found, rules.max_detections)
     found = found.take(best[found.score[best] >= rules.min_score])
     true = Instances(image.masks(), image.labels(), np.ones(len(image.instances), np.float32))
     if rules.remove_void:
         void = masks.decode([image.void_mask()], image.height, image.width)
         true, found = _within(masks.encode(~void), true), _within(masks.encode(~void), found)
     return Pair(image.height, image.width, true, found)
+
+
+def _best_per_class(found: Instances, limit: int) -> NDArray[np.intp]:
+    """The numbers of the `limit` best detections of every class, best first."""
+    best = np.argsort(-found.score, kind="stable")
+    label = found.label[best]
+    kept = np.zeros(len(best), bool)
+    for of_class in np.unique(label):
+        kept[np.flatnonzero(label == of_class)[:limit]] = True
+    return best[kept]
 
 
 def _within(area: list[Rle], instances: Instances) -> Instances:

@@ -109,6 +109,8 @@ def test_other_classes_are_no_truth(tmp_path):
     path = write(tmp_path / "instances.json", document())
     truth = coco_target.read_truth(path, photographs(), ("dog",))
     assert [len(image.instances) for image in truth.images] == [1, 0, 0]
+    # A crowd is no object.
+    assert [image.other_objects for image in truth.images] == [1, 0, 0]
 
 
 def test_an_object_without_a_mask_leaves_its_image_without_truth(tmp_path):

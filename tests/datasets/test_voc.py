@@ -160,9 +160,20 @@ def test_pixels_without_a_class_have_no_vote(folder):
         assert [instance.label for instance in image.instances] == [1]
 
 
-def test_instances_of_other_classes_are_background(folder):
+def test_instances_of_other_classes_are_background_and_counted(folder):
     truth = voc.read_truth(folder, "train", read_split(folder, "train", ("cat",), "main"))
     assert [len(image.instances) for image in truth.images] == [1, 0]
+    assert [image.other_objects for image in truth.images] == [1, 1]
+    assert all(image.has_objects for image in truth.images)
+
+
+def test_an_image_of_background_has_no_objects(folder):
+    nothing = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for kind in ("Object", "Class"):
+        save(folder / f"Segmentation{kind}/b.png", nothing)
+    split = read_split(folder, "small_train", ("cat", "dog"), "main")
+    (image,) = voc.read_truth(folder, "small_train", split).images
+    assert not image.has_objects
 
 
 def test_the_class_of_an_instance_is_that_of_most_pixels(folder):
