@@ -7,7 +7,7 @@ from pipeline.dataset import index
 from pipeline.dataset.index import DatasetParameters
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -21,6 +21,7 @@ def main() -> None:
         for name in splits:
             splits[name].write(unfinished / f"{name}.json")
             truths[name].write(unfinished / "truth" / f"{name}.json")
+        check_inputs(unfinished)
         for part in ("train.json", "val.json", "truth"):
             shelf.publish(unfinished / part, "dataset", part)
     for concern in index.concerns(splits):

@@ -13,7 +13,7 @@ from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
 from pipeline.evaluation.summary import evaluate
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import once, scratch
+from stages.common.scratch import check_inputs, once, scratch
 from stages.common.shelf import Shelf
 
 
@@ -28,6 +28,7 @@ def main() -> None:
         files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
         table = tables.of_evaluation(metrics, quality, shelf.proposals["train"].open().attributes)
         files.write_bytes(work / "table.md", table.encode())
+        check_inputs(work)
         for part in sorted(work.glob("[!.]*")):
             shelf.publish(part, "evaluation", part.name)
     if any(of_split.images for of_split in truth.values()):

@@ -8,7 +8,7 @@ from pipeline.training.results import RESULTS
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     with scratch("mask_rcnn") as unfinished:
         folder, metrics = train_rounds(split, pseudo_masks, parameters, unfinished, curves)
         if runtime.is_main_process():
+            check_inputs(unfinished)
             for name in RESULTS:
                 shelf.publish(folder / name, "mask_rcnn", name)
             print(

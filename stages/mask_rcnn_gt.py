@@ -15,7 +15,7 @@ from pipeline.pseudo_masks.true_masks import TrueMasks
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -38,6 +38,7 @@ def main() -> None:
                 if parameters.enabled:
                     fill(store, predictor, split.path, split.photographs, f"mask_rcnn_gt, {name}")
             print(f"mask_rcnn_gt: {store.rows} instances in {store.finished} {name} images")
+        check_inputs(unfinished)
         shelf.publish(place, "mask_rcnn_gt")
     if not parameters.enabled:
         print("mask_rcnn_gt: off; set mask_rcnn_gt.enabled to train it")

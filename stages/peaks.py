@@ -8,7 +8,7 @@ from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_o
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -26,6 +26,7 @@ def main() -> None:
         place = unfinished / "peaks"
         with PeakWriter(place / "train", split.classes, parameters.model_dump()) as store:
             fill(store, find, tagged, split.photographs, "peaks")
+        check_inputs(unfinished)
         shelf.publish(place, "peaks")
     print(f"peaks: {store.rows} in {len(split.photographs)} images, {store.empty} images without")
 

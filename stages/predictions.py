@@ -5,7 +5,7 @@ from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -22,6 +22,7 @@ def main() -> None:
             with InstanceWriter(place / name, "predictions", split.classes, settings) as store:
                 fill(store, predictor, split.path, split.photographs, f"predictions, {name}")
             print(f"predictions: {store.rows} instances in {len(split.photographs)} {name} images")
+        check_inputs(unfinished)
         shelf.publish(place, "predictions")
 
 

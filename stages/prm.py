@@ -7,7 +7,7 @@ from pipeline.training.results import RESULTS, write_results
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -21,6 +21,7 @@ def main() -> None:
         means = fit(training, folder / "checkpoint.pt", curves(folder / "curves"))
         if runtime.is_main_process():
             write_results(folder, training.network, training.network.description, means)
+            check_inputs(folder)
             for name in RESULTS:
                 shelf.publish(folder / name, "prm", name)
             counts = f"{len(training.samples)} images, {len(split.classes)} classes"

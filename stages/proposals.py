@@ -5,7 +5,7 @@ from pipeline.proposals.methods import propose, supervision
 from pipeline.proposals.parameters import ProposalsParameters
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -24,6 +24,7 @@ def main() -> None:
                     store.add(photograph.id, photograph.height, photograph.width, proposals)
             images = f"{len(split.photographs)} {name} images, {store.empty} without any"
             print(f"proposals: {store.rows} in {images}")
+        check_inputs(unfinished)
         shelf.publish(place, "proposals")
     print(f"proposals: {parameters.method}; trained on: {seen}")
 

@@ -7,7 +7,7 @@ from pipeline.detectors.refinement import RefinementParameters, Refiner
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -25,6 +25,7 @@ def main() -> None:
             with InstanceWriter(place / name, "refinement", split.classes, settings) as store:
                 fill(store, refiner, attrgetter("id"), split.photographs, f"refinement, {name}")
             print(f"refinement: {store.rows} instances in {len(split.photographs)} {name} images")
+        check_inputs(unfinished)
         shelf.publish(place, "refinement")
 
 

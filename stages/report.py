@@ -9,7 +9,7 @@ from pipeline.report.results import PseudoMaskSources, Results, SplitResults
 from pipeline.report.tables import read_metrics
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import once, scratch
+from stages.common.scratch import check_inputs, once, scratch
 from stages.common.shelf import Shelf
 
 
@@ -20,6 +20,7 @@ def main() -> None:
     with scratch("report") as work:
         written = make_page(results(shelf), parameters, work)
         files.write_bytes(work / "index.html", written.encode())
+        check_inputs(work)
         shelf.publish(work / "index.html", "report", "index.html")
     pictures, megabytes = written.count("<img "), len(written.encode()) / 1e6
     print(f"report: {pictures} pictures, {megabytes:.1f} MB in {shelf.report}")

@@ -8,7 +8,7 @@ from pipeline.classifier.retrieval import PhotographFile, RetrievalParameters, R
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -34,6 +34,7 @@ def main() -> None:
                     f"retrieval, {name}",
                 )
             print(f"retrieval: {store.rows} instances in {len(photographs)} {name} images")
+        check_inputs(unfinished)
         shelf.publish(place, "retrieval")
 
 

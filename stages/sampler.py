@@ -10,7 +10,7 @@ from pipeline.execution.photographs import fill
 from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -26,6 +26,7 @@ def main() -> None:
             fill(store, sampler, attrgetter("id"), split.photographs, "sampler")
         pseudo_masks = first_epoch(split, DrawStore(place / "train"), proposals.open())
         pseudo_masks.write(place / "pseudo_masks.json")
+        check_inputs(unfinished)
         shelf.publish(place, "sampler")
     print(
         f"sampler: {store.rows} peaks with candidates in {len(split.photographs)} images, "

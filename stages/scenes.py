@@ -7,7 +7,7 @@ from pipeline.dataset.scenes.files import draw_coco, draw_voc
 from pipeline.dataset.scenes.parameters import ScenesParameters
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -22,6 +22,7 @@ def main() -> None:
         draw_voc(voc, lists, parameters.seed, partial(track, what="target scenes"))
         source = place / "source"
         draw_coco(source, parameters.source, parameters.seed, partial(track, what="source scenes"))
+        check_inputs(unfinished)
         shelf.publish(place, "scenes")
     print(
         f"scenes: {parameters.train} + {parameters.val} target, {parameters.source} source scenes"

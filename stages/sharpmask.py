@@ -11,7 +11,7 @@ from pipeline.training.results import RESULTS, write_results
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters, read_value
 from stages.common.run import run
-from stages.common.scratch import scratch
+from stages.common.scratch import check_inputs, scratch
 from stages.common.shelf import Shelf
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     with scratch("sharpmask") as folder:
         said = train(parameters, folder) if used else leave_empty(folder)
         if runtime.is_main_process():
+            check_inputs(folder)
             for name in RESULTS:
                 shelf.publish(folder / name, "sharpmask", name)
             print(f"sharpmask: {said}")

@@ -1,13 +1,18 @@
 """Faults of real machines: one line says which, nothing on the shelf is half, and it goes on."""
 
+import importlib
 import os
 import resource
 import shutil
 import signal
+import time
 from functools import partial
 
 import psutil
 import pytest
+import yaml
+from filelock import FileLock
+from imports import ROOT
 from running import copy_without, run_here, script, shelf, start, wait_until
 from test_resume_images import waiting
 from training_project import make
@@ -131,6 +136,69 @@ def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):
         if steps < 2:  # what was finished is there for the next run
             Shelf(tmp_path).publish(tmp_path / "work" / "peaks", "peaks")
             assert (place / "two").read_text() == "new"
+
+
+def aged(path, days):
+    then = time.time() - 24 * 3600 * days
+    for part in (path, *path.rglob("*")):
+        os.utime(part, (then, then))
+
+
+def test_abandoned_work_is_removed_after_two_weeks(project, monkeypatch):
+    monkeypatch.chdir(project)
+    stage = project / ".scratch" / "peaks"
+    for name, days in (("old", 15), ("new", 13), ("held", 15), ("empty", 15)):
+        (stage / name / "train.images").mkdir(parents=True)
+        (stage / name / "train.images" / "0").touch()
+        (stage / f"{name}.lock").touch()
+        aged(stage / name, days)
+        aged(stage / f"{name}.lock", days)
+    shutil.rmtree(stage / "empty")
+    with FileLock(stage / "held.lock"):
+        aged(stage / "held.lock", 15)
+        with scratch("peaks") as own:
+            assert own.with_suffix(".lock").exists()
+        assert sorted(path.name for path in stage.iterdir()) == [
+            "held",
+            "held.lock",
+            "new",
+            "new.lock",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("edited", "named"),
+    [
+        ("stages/peaks.py", r"^stages/peaks\.py: changed while the stage ran"),
+        ("params.yaml", r"^params\.yaml: peaks: changed while the stage ran"),
+        ("data/dataset/train.json", r"^data/dataset/train\.json: changed while the stage ran"),
+    ],
+)
+def test_an_edit_while_a_stage_runs_ends_it(project, undisturbed, monkeypatch, edited, named):
+    file = project / edited
+    before = file.read_text()
+
+    def edit(*_):
+        if edited == "params.yaml":
+            parameters = yaml.safe_load(before)
+            parameters["peaks"]["min_relative_height"] = 0.7
+            file.write_text(yaml.safe_dump(parameters))
+        else:
+            file.write_text(before + "\n")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("stages.peaks"), "fill", edit)
+        with pytest.raises(InputError, match=named):
+            run_here(project, "peaks")
+    assert list(project.glob(".scratch/peaks/*/peaks"))
+    file.write_text(before)
+    goes_on(project, undisturbed)
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py")))
+def test_every_stage_checks_its_inputs_before_it_publishes(stage):
+    script = (ROOT / "stages" / f"{stage}.py").read_text()
+    assert 0 < script.find("    check_inputs(") < script.find("shelf.publish(")
 
 
 def test_a_lock_of_a_killed_run_is_no_obstacle(project, monkeypatch):

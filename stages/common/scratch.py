@@ -1,4 +1,9 @@
-"""Unfinished work of a stage: kept when the stage is killed, removed when it is done."""
+"""Unfinished work of a stage: kept when the stage is killed, removed when it is done.
+
+It is in `.scratch/<stage>/<digest>/`, beside the lock file of its run. When a stage finishes, it
+also removes its own work of other digests that nothing has touched for two weeks. Removing
+`.scratch/` by hand, while no stage runs, clears everything.
+"""
 
 import hashlib
 import json
@@ -6,9 +11,10 @@ import os
 import pickle
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +25,9 @@ from pipeline.common.errors import InputError
 from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, read_yaml
 
 Result = TypeVar("Result")
+
+ABANDONED = 14 * 24 * 3600  # seconds after which another digest's work is taken for abandoned
+_INPUTS = ".inputs.json"
 
 
 @contextmanager
@@ -34,23 +43,73 @@ def scratch(stage: str) -> Iterator[Path]:
     InputError
         If another run of the same work is under way.
     """
-    folder = Path(os.environ.get("DVC_ROOT", "."), ".scratch", stage, _digest(stage))
+    inputs = _inputs(stage)
+    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    folder = Path(os.environ.get("DVC_ROOT", "."), ".scratch", stage, digest)
     folder.mkdir(parents=True, exist_ok=True)
     if not runtime.is_main_process():
         yield folder
         return
-    # The system lets go of the lock however the process ends.
-    lock = FileLock(folder.with_suffix(".lock"))
     try:
-        held = lock.acquire(timeout=0)
+        lock = _lock(folder)
     except Timeout:
         raise InputError(
             f"another run of this stage is at work in {folder}; wait until it has ended"
         ) from None
-    with held:
+    with lock:
         folder.mkdir(exist_ok=True)
+        files.write_json(folder / _INPUTS, inputs)
         yield folder
-        shutil.rmtree(folder)
+        _remove(folder)
+    _remove_abandoned(folder.parent)
+
+
+def check_inputs(folder: Path) -> None:
+    """Compare what the stage depends on with what it was when `scratch` gave the folder.
+
+    DVC hashes dependencies after the command, so that results of an older version would be
+    recorded as those of the new one (treeverse/dvc#11058).
+
+    Raises
+    ------
+    InputError
+        If a file or a parameter has changed: the first one is named.
+    """
+    before, now = json.loads((folder / _INPUTS).read_text()), _inputs(folder.parent.name)
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            raise InputError(
+                f"{name}: changed while the stage ran; data/ is as it was: run the stage again"
+            )
+
+
+def _lock(folder: Path) -> FileLock:
+    """Take a folder's lock, or raise Timeout. The system releases it however the process ends."""
+    # filelock takes no file that the run before removed between its opening and its locking.
+    lock = FileLock(folder.with_suffix(".lock"))
+    lock.acquire(timeout=0)
+    return lock
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder and its lock file, whose lock is held."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _remove_abandoned(stage: Path) -> None:
+    """Remove the work in a stage's folder that is old and that no run is at."""
+    for folder in {path.with_suffix("") for path in stage.iterdir()}:
+        # Another run may remove the same at the same time.
+        with suppress(Timeout, FileNotFoundError):
+            if time.time() - _last_touched(folder) > ABANDONED:
+                with _lock(folder):
+                    _remove(folder)
+
+
+def _last_touched(folder: Path) -> float:
+    parts = [folder.with_suffix(".lock"), folder, *folder.rglob("*")]
+    return max((part.stat().st_mtime for part in parts if part.exists()), default=time.time())
 
 
 def once(unfinished: Path, name: str, work: Callable[..., Result], *of: Any) -> Result:
@@ -62,12 +121,14 @@ def once(unfinished: Path, name: str, work: Callable[..., Result], *of: Any) -> 
     return result
 
 
-def _digest(stage: str) -> str:
+def _inputs(stage: str) -> dict[str, str]:
+    """Parameters and digests of files that dvc.yaml says the stage depends on, by name."""
     parameters = read_yaml(PARAMETERS_FILE)
     entry = read_yaml(PIPELINE_FILE)["stages"][stage]
-    digest = hashlib.sha256()
-    for key in entry.get("params", []):
-        digest.update(json.dumps([key, _lookup(parameters, key)]).encode())
+    values = {
+        f"{PARAMETERS_FILE}: {key}": json.dumps(_lookup(parameters, key))
+        for key in entry.get("params", [])
+    }
     files = [
         file
         for dependency in entry["deps"]
@@ -75,9 +136,7 @@ def _digest(stage: str) -> str:
     ]
     # Contents, not times: a file can change without its time, and a checkout changes all times.
     with ThreadPoolExecutor() as threads:
-        for file, content in zip(files, threads.map(_sha256, files), strict=True):
-            digest.update(f"{file} {content}\n".encode())
-    return digest.hexdigest()
+        return values | dict(zip(map(str, files), threads.map(_sha256, files), strict=True))
 
 
 def _files(path: Path) -> list[Path]:
