@@ -2,18 +2,17 @@
 
 import glob
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.proposals import Proposals
 from pipeline.common.errors import InputError
 from pipeline.detectors.predictions import Predictor
 from pipeline.detectors.refinement import RefinementParameters, refine
-from pipeline.proposals.grouping import Grouper
-from pipeline.proposals.sharpmask.inference import SharpMaskProposer
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -27,7 +26,7 @@ class PhotographPredictor:
 
     predictor: Predictor
     least_score: float
-    proposer: SharpMaskProposer | Grouper | None = None
+    proposer: Callable[[Path], Proposals] | None = None
     refinement: RefinementParameters | None = None
 
     def __call__(self, photograph: Path) -> Instances | InputError:

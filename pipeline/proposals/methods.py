@@ -1,6 +1,6 @@
 """Object proposals of photographs by any method: SharpMask, grouping, or made elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.artifacts.proposals import Proposals
@@ -48,7 +48,7 @@ def propose(
     yield from map_photographs(proposer_of(parameters), split.path, photographs, what)
 
 
-def proposer_of(parameters: ProposalsParameters) -> SharpMaskProposer | Grouper:
+def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:
     """What makes proposals for any photograph, or InputError where they are imported."""
     if parameters.method == "import":
         raise InputError(
