@@ -11,8 +11,9 @@ from pipeline.evaluation.stage_quality import quality_rows
 from pipeline.evaluation.summary import OF_BOXES_AND_COUNTS, summaries
 
 ABOUT_MASKS = (
-    "All but the counts in percent. What has no confidence is never cut by score: pseudo_masks "
-    "are ranked by objectness, prm by class and by fit to the peak. mask_rcnn_gt, where there is "
+    "All values except counts are in percent. Methods without a confidence have no score "
+    "threshold: pseudo_masks are ranked by objectness, prm by class and fit to the peak. "
+    "mask_rcnn_gt, if there is "
     "such a row, is the upper bound: it alone has learnt from true masks."
 )
 ABOUT_BOXES_AND_COUNTS = (
@@ -23,13 +24,15 @@ ABOUT_BOXES_AND_COUNTS = (
 )
 _ABOUT_PROPOSALS = (
     "In percent. AR@k: average recall of the first k proposals over IoU 0.50 to 0.95; overlap@k: "
-    "best overlap with an instance, mean over instances, and over classes; above: instances with "
-    "a proposal of at least that IoU. small, medium, large: as COCO, up to 32 and 96 pixels a side."
+    "best IoU with an instance, as mean over instances or over classes; above: instances with a "
+    "proposal of at least this IoU. small, medium, large: as in COCO, up to 32 and 96 pixels per "
+    "side."
 )
 _ABOUT_PEAKS = (
-    "In percent. hit_instances: under a peak of their class; right_peaks: on an instance of their "
-    "class; covered_peaks: of the right ones, in a proposal; then the IoU of that instance "
-    "with the best proposal there, with the most object-like, with the drawn ones."
+    "In percent. hit_instances: instances under a peak of their class; right_peaks: peaks on an "
+    "instance of their class; covered_peaks: right peaks that lie in a proposal; best, "
+    "top_scoring, drawn: IoU of the instance with the best, the top-scoring and the drawn "
+    "proposals at the peak."
 )
 
 
