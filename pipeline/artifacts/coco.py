@@ -1,4 +1,4 @@
-"""Masks in COCO's annotation format, for any other trainer."""
+"""Export of masks in COCO's annotation and result formats."""
 
 import gzip
 import json
@@ -17,11 +17,15 @@ _LICENSE = {"id": 1, "name": "that of the photographs", "url": ""}
 
 
 class CocoAnnotations:
-    """Collects instances image by image; `write` leaves one JSON file.
+    """Collects instances image by image and writes them to one JSON file.
 
-    Categories are numbered from 1 in the order of `classes`, images from 1 in the order they
-    are added. Masks are compressed run-length codes, `counts` a string. `description` says
-    what the annotations are.
+    Category ids start at 1, in the order of `classes`. Image ids start at 1, in the order in
+    which images are added. Masks are compressed run-length encodings.
+
+    Parameters
+    ----------
+    classes : names of the classes.
+    description : of the annotations, for the file's `info`.
     """
 
     def __init__(self, classes: Sequence[str], description: str) -> None:
@@ -48,10 +52,11 @@ class CocoAnnotations:
 
         Parameters
         ----------
-        file_name : as it stands in the file, relative to the folder of images.
-        height, width : of the image, upright, in pixels.
-        label : indices of classes, shape (n,).
-        score : confidence, shape (n,), for instances that have one.
+        file_name : relative to the folder of images.
+        height, width : of the upright image, in pixels.
+        rles : n masks.
+        label : index of the class, shape (n,).
+        score : confidence, shape (n,); by default, no scores are written.
         """
         number = len(self._images) + 1
         self._images.append(
@@ -80,7 +85,7 @@ class CocoAnnotations:
             )
 
     def content(self) -> dict[str, Any]:
-        """The document, as `write` writes it."""
+        """Return the content of the JSON file."""
         return {
             "info": self._info,
             "licenses": [_LICENSE],
@@ -90,21 +95,26 @@ class CocoAnnotations:
         }
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the JSON file atomically."""
         files.write_json(path, self.content())
 
 
 def write_results(
     path: Path, images: Iterable[tuple[str, Instances]], classes: Sequence[str]
 ) -> None:
-    """Write the instances of images, by id, in COCO's result format: gzipped JSON, whole or not.
+    """Write instances atomically in COCO's result format, as gzipped JSON.
 
-    Beyond that format, `image_id` is the name of the photograph and `category` that of the
-    class, whose `category_id` counts from 1.
+    Unlike in COCO's own files, `image_id` is the name of the photograph, and `category` is the
+    name of the class. `category_id` starts at 1.
+
+    Parameters
+    ----------
+    images : id and instances of every image.
+    classes : names of the classes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
-    # Neither time nor name goes into the file, whose bytes are those of its content.
+    # No time and no file name in the gzip header: equal content gives equal bytes.
     with unfinished.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
         separator = "["
         for image_id, instances in images:

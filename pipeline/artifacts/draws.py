@@ -1,4 +1,4 @@
-"""For every peak its candidate proposals, their probabilities, and what was drawn."""
+"""The candidate proposals of every peak, their probabilities, and the proposals drawn."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class Draws:
     """The n peaks of an image that have candidates.
 
     label : int16 (n,), index of the class.
-    candidate : n arrays, int32, numbers of the image's proposals that contain the peak.
-    probability : n arrays, float32, of sum 1.
-    draw : int32 (n, epochs), number of the proposal drawn each time training epochs the image.
+    candidate : n arrays, int32, indices of the image's proposals that contain the peak.
+    probability : n arrays, float32, probability of each candidate; they sum to 1.
+    draw : int32 (n, epochs), index of the proposal drawn for each training epoch.
     """
 
     label: NDArray[np.int16]
@@ -39,9 +39,9 @@ class Draws:
     draw: NDArray[np.int32]
 
     def instances(self, proposals: Proposals, epoch: int) -> Instances:
-        """Give the pseudo masks of an epoch, with their objectness as scores.
+        """Return the pseudo masks of an epoch, with their objectness as scores.
 
-        Peaks of one class that drew the same proposal are one instance.
+        Peaks of the same class for which the same proposal was drawn give one instance.
         """
         pairs = np.stack([self.label, self.draw[:, epoch]], 1)
         label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
@@ -73,14 +73,14 @@ class DrawStore(RaggedStore):
         super().__init__(path, SCHEMA)
 
     def draws(self, image_id: str) -> Draws:
-        """The draws of an image."""
+        """Read the draws of an image."""
         return Draws(**self.read(image_id))
 
 
 class FirstDraws:
-    """What was drawn for the first epoch to each image, a mask a pair of class and proposal.
+    """The pseudo masks that were drawn for the first epoch.
 
-    The score is the proposal's objectness: it ranks masks, but is no confidence in a class.
+    Their scores are the objectness of the proposals, not the confidence in a class.
     """
 
     def __init__(self, draws: DrawStore, proposals: ProposalStore) -> None:
@@ -88,13 +88,13 @@ class FirstDraws:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Those of the draws."""
+        """Attributes of the store of draws."""
         return self._draws.attributes
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._draws)
 
     def instances(self, image_id: str) -> Instances:
-        """The pseudo masks of an image."""
+        """Read the pseudo masks of an image."""
         drawn = self._draws.draws(image_id)
         return drawn.instances(self._proposals.proposals(image_id), epoch=0)

@@ -1,4 +1,4 @@
-"""Instances with scores: what predictions, refinement and evaluation pass on, by any method."""
+"""Instances with scores, from any method: the input of evaluation and of refinement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ SCHEMA = Schema(
 class Instances:
     """The n instances of an image.
 
-    masks : n masks at the image's size.
+    masks : n masks of the size of the image.
     label : int16 (n,), index of the class.
-    score : float32 (n,), confidence.
+    score : float32 (n,), confidence from 0 to 1.
     """
 
     masks: list[Rle]
@@ -36,18 +36,18 @@ class Instances:
     score: NDArray[np.float32]
 
     def take(self, rows: NDArray[np.integer[Any]]) -> "Instances":
-        """Some of them, by number."""
+        """Select instances by index, int (k,)."""
         return Instances([self.masks[row] for row in rows], self.label[rows], self.score[rows])
 
     def best_of_class(self) -> NDArray[np.float32]:
-        """For each, the highest score among those of its class: float32 (n,)."""
+        """Return, for each instance, the highest score in its class: float32 (n,)."""
         best = np.zeros(self.label.max(initial=-1) + 1, np.float32)
         np.maximum.at(best, self.label, self.score)
         return best[self.label]
 
 
 class InstanceWriter(RaggedWriter):
-    """Writes a store of instances; `stage` is the one that makes them."""
+    """Writes a store of instances; `stage` is the stage that computes them."""
 
     def __init__(
         self, path: Path, stage: str, classes: tuple[str, ...], parameters: Mapping[str, Any]
@@ -72,7 +72,7 @@ class InstanceStore(RaggedStore):
         super().__init__(path, SCHEMA)
 
     def instances(self, image_id: str) -> Instances:
-        """The instances of an image."""
+        """Read the instances of an image."""
         values = self.read(image_id)
         rles = masks.from_counts(values["mask"], *self.size(image_id))
         return Instances(rles, values["label"], values["score"])

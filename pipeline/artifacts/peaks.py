@@ -13,10 +13,10 @@ from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
 
 @dataclass(frozen=True)
 class Points:
-    """Where the n peaks of an image are.
+    """The positions of the n peaks of an image.
 
     label : int16 (n,), index of the class.
-    y, x : int32 (n,), pixel of the photograph.
+    y, x : int32 (n,), row and column in the photograph, in pixels.
     """
 
     label: NDArray[np.int16]
@@ -26,10 +26,10 @@ class Points:
 
 @dataclass(frozen=True)
 class Peaks(Points):
-    """The n peaks of an image, with what the classifier saw there.
+    """The n peaks of an image with their heights and peak response maps.
 
-    value : float32 (n,), height of the class response map.
-    response : float32 (n, h, w), peak response maps over the whole image, each of sum 1.
+    value : float32 (n,), value of the class response map at the peak, a logit.
+    response : float32 (n, h, w), peak response maps over the whole image; each sums to 1.
     """
 
     value: NDArray[np.float32]
@@ -69,9 +69,9 @@ class PeakStore(RaggedStore):
         super().__init__(path, SCHEMA)
 
     def points(self, image_id: str) -> Points:
-        """Where the peaks of an image are: a small part of what `peaks` reads."""
+        """Read only the positions of an image's peaks, which is faster than `peaks`."""
         return Points(**self.read(image_id, ["label", "y", "x"]))
 
     def peaks(self, image_id: str) -> Peaks:
-        """The peaks of an image."""
+        """Read the peaks of an image."""
         return Peaks(**self.read(image_id))

@@ -1,4 +1,4 @@
-"""Object proposals: up to a thousand masks an image, best first, with their objectness."""
+"""Object proposals: masks with objectness scores, in descending order of score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,11 @@ SCHEMA = Schema(
 
 @dataclass(frozen=True)
 class Proposals:
-    """The proposals of an image: n masks at its size, and objectness, float32 of shape (n,)."""
+    """The n proposals of an image.
+
+    masks : n masks of the size of the image.
+    score : float32 (n,), objectness from 0 to 1, descending.
+    """
 
     masks: list[Rle]
     score: NDArray[np.float32]
@@ -32,7 +36,10 @@ class Proposals:
 class ProposalWriter(RaggedWriter):
     """Writes a proposal store.
 
-    `method` says what made the proposals, `supervision` what that has been trained on.
+    Parameters
+    ----------
+    method : that computed the proposals.
+    supervision : what the method was trained on.
     """
 
     def __init__(
@@ -54,6 +61,6 @@ class ProposalStore(RaggedStore):
         super().__init__(path, SCHEMA)
 
     def proposals(self, image_id: str) -> Proposals:
-        """The proposals of an image."""
+        """Read the proposals of an image."""
         values = self.read(image_id)
         return Proposals(masks.from_counts(values["mask"], *self.size(image_id)), values["score"])

@@ -1,10 +1,10 @@
-"""Tables with a varying number of rows an image, as zarr: what every per-image stage writes.
+"""Zarr stores of tables with a varying number of rows per image.
 
-A store is a folder of parts, `part_00000` and so on, each a zarr group of `IMAGES_A_PART`
-images that one process wrote. In a part, `X_offset[i] : X_offset[i + 1]` are the rows of
-dimension X that belong to item i of its parent dimension. Parts of a fixed length make the
-bytes independent of how many workers computed them; few and large files keep DVC fast; one
-shard a column and one writer a shard is what zarr needs to be safe.
+A store is a zarr group of parts, `part_00000` and so on. Each part is a group that holds
+`IMAGES_A_PART` images. In a part, the rows of dimension X that belong to item i of the parent
+dimension are `X_offset[i] : X_offset[i + 1]`. Parts have a fixed number of images, so that the
+bytes do not depend on the number of workers. Every column of a part is one shard: DVC is fast
+with few large files, and zarr requires that a shard has only one writer.
 """
 
 import json
@@ -39,8 +39,11 @@ Values = Mapping[str, Any]  # column -> array of its rows, or a sequence of arra
 class Column:
     """One array of a part.
 
-    `dims` names the dimensions after the row's own. A column with `nested` set holds a
-    varying number of values a row, stored end to end along a dimension of that name.
+    dtype : of the array, as a NumPy type string.
+    meaning : description, which is stored as an attribute of the array.
+    dims : names of the dimensions after the first.
+    nested : name of the first dimension if a row has a varying number of values, which are
+        then stored concatenated; otherwise None.
     """
 
     dtype: str
@@ -51,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a kind of store holds: the name of its rows and its columns."""
+    """The content of a kind of store: the name of its row dimension, and its columns."""
 
     row: str
     columns: Mapping[str, Column]
@@ -59,7 +62,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class _Image:
-    """An image on its way to a part: its rows, every nested column end to end with lengths."""
+    """The rows of an image, with every nested column as concatenated values and lengths."""
 
     id: str
     height: int
@@ -93,12 +96,16 @@ class _Image:
 
 
 class RaggedWriter:
-    """Writes a store image by image, in order, or goes on with one that was left unfinished.
+    """Writes a store image by image, in order, and resumes an unfinished store.
 
-    An image is safe from a kill once it is added: until its part is full, it is a file of its
-    own in a folder beside the store. `finished` is the number of images in the store, those of
-    an earlier, interrupted writer included; `rows` are their rows, `empty` those without any;
-    `close` writes the last, shorter part.
+    An image that has been added is not lost if the process is killed: until its part is full,
+    it is kept in a file of its own, in a folder beside the store. `close` writes the last part.
+
+    Attributes
+    ----------
+    finished : number of images in the store, including those of an earlier, interrupted writer.
+    rows : total number of their rows.
+    empty : number of images without rows.
     """
 
     def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any]) -> None:
@@ -146,7 +153,7 @@ class RaggedWriter:
             self.close()
 
     def _place(self, number: int) -> Path:
-        """Where an image waits for its part to be full."""
+        """Return the file that an image is kept in until its part is full."""
         return self._waiting / f"{number:09d}.safetensors"
 
     def _take(self, image: _Image) -> None:
@@ -172,7 +179,7 @@ class RaggedWriter:
         _write(part, f"{row}_offset", offsets, ("image_edge",), f"first {row} of an image")
         for name, column in self._schema.columns.items():
             self._write_column(part, name, column)
-        # Under its own name a part is whole, whenever the process may be killed.
+        # A part gets its name when it is complete, even if the process is killed.
         (self._path / _UNFINISHED).rename(self._path / f"part_{self._parts:05d}")
         self._parts += 1
         self._images = []
@@ -191,7 +198,7 @@ class RaggedWriter:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part opened for reading: what is one number a row in memory, all else on disk."""
+    """A part opened for reading: columns with one number per row in memory, others on disk."""
 
     height: Sequence[int]
     width: Sequence[int]
@@ -200,12 +207,12 @@ class _Part:
 
 
 class RaggedStore:
-    """A store opened for reading, image by image, in the order it was written.
+    """A store opened for reading. It iterates over image ids in the order of writing.
 
     Raises
     ------
     InputError
-        On opening what is not a store of this schema version.
+        If there is no store, or it has another schema version.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -224,7 +231,7 @@ class RaggedStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The attributes of the store: what made it, with which parameters."""
+        """Attributes of the store, such as the stage that wrote it and its parameters."""
         return dict(self._group.attrs)
 
     def __len__(self) -> int:
@@ -243,16 +250,20 @@ class RaggedStore:
         return part.height[position], part.width[position]
 
     def read(self, image_id: str, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """The rows of one image: column -> array, or a list of arrays where nested.
+        """Read the rows of one image.
 
         Parameters
         ----------
-        columns : which are read; by default all.
+        columns : names of the columns to read; by default all.
+
+        Returns
+        -------
+        For every column an array of n rows, or a list of n arrays if the column is nested.
 
         Raises
         ------
         InputError
-            If the store holds no such image.
+            If the store does not hold the image.
         """
         name, position = self._place(image_id)
         part = self._part(name)
@@ -266,13 +277,13 @@ class RaggedStore:
             else:
                 edges = part.offsets[f"{column.nested}_offset"][first : last + 1]
                 values[column_name] = np.split(array[edges[0] : edges[-1]], edges[1:-1] - edges[0])
-                # Of no rows, split makes one empty piece.
+                # Without rows, np.split returns one empty array.
                 values[column_name] = values[column_name][: last - first]
         return values
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, int]]:
-        """Part, and position in it, of every image."""
+        """For every image, the name of its part and its position there."""
         places = {}
         for name in sorted(self._group.group_keys()):
             ids: Any = self._group[name].attrs["image_id"]
@@ -285,13 +296,13 @@ class RaggedStore:
         return self._places[image_id]
 
     def _part(self, name: str) -> _Part:
-        """A part, of which the last few that were read stay open."""
+        """Return a part; a limited number of parts stays open."""
         if name not in self._opened:
             if len(self._opened) == _PARTS_OPEN:
                 self._opened.clear()
             group: Any = self._group[name]
             arrays = dict(group.arrays())
-            # Each read of an array, however little, costs a millisecond or two.
+            # Every read of a zarr array takes one or two milliseconds.
             columns = {
                 key: arrays[key][:] if column.nested is None and not column.dims else arrays[key]
                 for key, column in self._schema.columns.items()
@@ -310,7 +321,7 @@ Store = TypeVar("Store", bound=RaggedStore)
 
 @lru_cache(maxsize=2)
 def opened(kind: type[Store], path: Path) -> Store:
-    """Give a store that stays open: a worker process reads many images of the same one or two."""
+    """Open a store and keep it open: a worker process reads many images from few stores."""
     return kind(path)  # type: ignore[call-arg]
 
 
@@ -336,7 +347,7 @@ def _write(
     row_bytes = data.dtype.itemsize * int(np.prod(data.shape[1:]))
     rows_a_chunk = max(1, min(_CHUNK_BYTES // max(row_bytes, 1), len(data)))
     chunks = (rows_a_chunk, *data.shape[1:])
-    # The whole column is one file: its shard is as many chunks as it takes.
+    # One shard holds the whole column, so that it is one file.
     shard_rows = max(1, -(-len(data) // rows_a_chunk)) * rows_a_chunk
     array = part.create_array(
         name,
@@ -347,7 +358,7 @@ def _write(
             shape=(shard_rows, *data.shape[1:]), index_location=ShardingCodecIndexLocation.start
         ),
         compressors=ZstdCodec(level=5),
-        # The shard is a file beside zarr.json: DVC's cost grows with folders, too.
+        # The shard lies beside zarr.json, without folders of its own: those also slow DVC down.
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=dims,
         attributes={"meaning": meaning},

@@ -1,4 +1,4 @@
-"""The index of a split: which images, which bytes, which tags. All that training may know."""
+"""The index of a split: its photographs with their tags, the only input of training."""
 
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from pipeline.common.images import read_image
 
 
 class Photograph(BaseModel):
-    """An image of a split.
+    """A photograph of a split.
 
-    `file` is relative to the split's root; `height` and `width` are in pixels, upright;
-    `sha256` is the digest of the file, by which a changed photograph is noticed; `tags` are
-    names of classes, in the order of the split's classes.
+    id : name of the photograph in the dataset.
+    file : path relative to the root of the split.
+    height, width : of the upright photograph, in pixels.
+    sha256 : digest of the file, from which changes are detected.
+    tags : names of the classes in the photograph, in the order of the split's classes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +31,12 @@ class Photograph(BaseModel):
 
 
 class Split(BaseModel):
-    """The photographs of one list, and the classes that their tags are from."""
+    """The photographs of one list.
+
+    root : folder of the photographs.
+    classes : names of all classes.
+    photographs : in the order of the list.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,21 +46,21 @@ class Split(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Split":
-        """Read `path`, or raise InputError."""
+        """Read a split from JSON. Raises InputError if the file is missing or invalid."""
         return files.read_model(cls, path)
 
     def write(self, path: Path) -> None:
-        """Write as indented JSON, which `git diff` and people can read."""
+        """Write the split as indented JSON, which is readable in `git diff`."""
         files.write_json(path, self.model_dump(), indent=1)
 
     def image(self, photograph: Photograph) -> NDArray[np.uint8]:
-        """The pixels of a photograph, RGB, shape (height, width, 3)."""
+        """Read the pixels of a photograph: RGB, uint8 (height, width, 3)."""
         return read_image(self.path(photograph))
 
     def path(self, photograph: Photograph) -> Path:
-        """The file of a photograph."""
+        """Return the path of a photograph."""
         return Path(self.root) / photograph.file
 
     def labels(self, photograph: Photograph) -> list[int]:
-        """Indices of a photograph's tags among the classes, ascending."""
+        """Return the class indices of a photograph's tags, ascending."""
         return [self.classes.index(tag) for tag in photograph.tags]

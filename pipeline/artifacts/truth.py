@@ -1,4 +1,4 @@
-"""True instance masks, behind the door that only evaluation opens."""
+"""Ground-truth instance masks, which are held out for evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from pipeline.common.masks import Rle
 
 
 class TrueInstance(BaseModel):
-    """One object: its class (index) and its mask (COCO run-length code, ascii counts)."""
+    """One object.
+
+    label : index of the class.
+    counts : COCO's compressed run-length encoding of the mask, as ASCII text.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,9 +26,13 @@ class TrueInstance(BaseModel):
 
 
 class TrueImage(BaseModel):
-    """The objects of an image, and the pixels that belong to none for certain (void).
+    """The n objects of an image.
 
-    `other_objects` is the number of objects of classes that were not asked for.
+    id : name of the photograph in the dataset.
+    height, width : of the image, in pixels.
+    instances : the objects of the split's classes.
+    other_objects : number of objects of other classes.
+    void : run-length encoding of the pixels that evaluation ignores.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,24 +46,24 @@ class TrueImage(BaseModel):
 
     @property
     def has_objects(self) -> bool:
-        """Whether the image shows any object, of whatever class."""
+        """Whether the image shows an object of any class."""
         return bool(self.instances) or self.other_objects > 0
 
     def masks(self) -> list[Rle]:
-        """The instances' masks."""
+        """Return the masks of the n instances."""
         return [self._rle(instance.counts) for instance in self.instances]
 
     def labels(self) -> NDArray[np.int16]:
-        """The instances' classes, int16 (n,)."""
+        """Return the class indices of the instances, int16 (n,)."""
         return np.array([instance.label for instance in self.instances], np.int16)
 
     def as_instances(self) -> Instances:
-        """The objects as instances, each with score 1."""
+        """Return the objects as instances, each with score 1."""
         ones = np.ones(len(self.instances), np.float32)
         return Instances(self.masks(), self.labels(), ones)
 
     def void_mask(self) -> Rle:
-        """The mask of the void pixels."""
+        """Return the mask of the void pixels."""
         return self._rle(self.void)
 
     def _rle(self, counts: str) -> Rle:
@@ -63,7 +71,11 @@ class TrueImage(BaseModel):
 
 
 class Truth(BaseModel):
-    """The images of a split that have true masks, which may be none."""
+    """The ground truth of a split.
+
+    classes : names of all classes.
+    images : those images of the split that have true masks, possibly none.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,10 +84,10 @@ class Truth(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Truth":
-        """Read `path`, or raise InputError."""
+        """Read ground truth from JSON. Raises InputError if the file is missing or invalid."""
         return files.read_model(cls, path)
 
     def write(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write the ground truth as JSON."""
         content: dict[str, Any] = self.model_dump()
         files.write_json(path, content)

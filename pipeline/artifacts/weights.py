@@ -1,4 +1,4 @@
-"""Weights of a network with the description it is rebuilt from, in safetensors (no pickle)."""
+"""Weights of networks in safetensors files, which also hold the description of the network."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,20 +15,20 @@ Description = TypeVar("Description", bound=BaseModel)
 
 
 def write_weights(path: Path, module: torch.nn.Module, description: BaseModel) -> None:
-    """Write a network's state and the `description` that its constructor takes."""
+    """Write the state dict of a network and the `description` from which it can be rebuilt."""
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    # One key: safetensors keeps no order among several, and so no bytes.
+    # A single key: safetensors does not preserve the order of several.
     metadata = {"description": description.model_dump_json()}
     files.write_bytes(path, safetensors.torch.save(state, metadata))
 
 
 def read_description(path: Path, model: type[Description]) -> Description:
-    """The description that `write_weights` left in a file.
+    """Read the description of a network from a file of `write_weights`.
 
     Raises
     ------
     InputError
-        If the file is missing, no safetensors file, or describes another kind of network.
+        If the file is missing, is not a safetensors file, or holds another kind of network.
     """
     try:
         with safetensors.safe_open(path, "pt") as weights:
@@ -41,7 +41,13 @@ def read_description(path: Path, model: type[Description]) -> Description:
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:
-    """Load a file's tensors into a network of the same form, or raise InputError."""
+    """Load weights into a network.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or its tensors do not match those of the network.
+    """
     try:
         safetensors.torch.load_model(module, path)
     except (RuntimeError, safetensors.SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Batches of samples in an order that depends on the seed alone."""
+"""Loading of batches, in an order that depends only on the seed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,28 +17,28 @@ from pipeline.training.schedule import Schedule
 
 
 class EpochSample(NamedTuple):
-    """The `epoch`-th time that training looks at item number `item`."""
+    """The index of a sample: the epoch, and the index of the item in the dataset."""
 
     epoch: int
     item: int
 
     def generator(self, seed: int) -> np.random.Generator:
-        """Random numbers of this visit alone."""
+        """Return a random generator for the augmentation of this item in this epoch."""
         return np.random.default_rng([seed, self.epoch, self.item])
 
 
 class Samples(Protocol):
-    """What is trained on. `collate` makes a batch of several samples."""
+    """A dataset for training, whose items are augmented differently in every epoch."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, visit: EpochSample) -> Any: ...
+    def __getitem__(self, sample: EpochSample) -> Any: ...
     def collate(self, samples: Sequence[Any]) -> Any:
-        """Make a batch of samples."""
+        """Collate samples to a batch."""
         ...
 
 
-class _Shares:
-    """A process's visits from step `first` on, in batches: a permutation of the items an epoch."""
+class _BatchSampler:
+    """The batches of one process from step `first` on; the items are shuffled every epoch."""
 
     def __init__(
         self, items: int, schedule: Schedule, seed: int, first: int, processes: Processes
@@ -66,34 +66,40 @@ class _Shares:
 def make_loader(
     samples: Samples, schedule: Schedule, seed: int, first: int, processes: Processes
 ) -> DataLoader[Any]:
-    """Make the loader of a process's batches, from step number `first` on."""
-    shares: Any = _Shares(len(samples), schedule, seed, first, processes)
+    """Make the data loader of a process, which begins with step number `first`."""
+    batch_sampler: Any = _BatchSampler(len(samples), schedule, seed, first, processes)
     dataset: Any = samples
     return DataLoader(
         dataset,
-        batch_sampler=shares,
+        batch_sampler=batch_sampler,
         collate_fn=samples.collate,
         num_workers=runtime.workers(),
         worker_init_fn=_start_loader,
         pin_memory=runtime.device().type == "cuda",
-        # Its own, so that starting a loader, as a resumed run does, draws no global number.
+        # Its own generator: creating a loader must not advance the global one on resuming.
         generator=torch.Generator(),
         multiprocessing_context=runtime.process_context(),
     )
 
 
 def load_batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield a loader's batches; what goes wrong in its processes is said in one line."""
+    """Yield the batches of a loader.
+
+    Raises
+    ------
+    InputError
+        If an item cannot be read, or a loader process was killed.
+    """
     try:
         yield from loader
-    except InputError as error:  # with a traceback before it, which the loader adds
+    except InputError as error:  # the loader prepends a traceback to the message
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise InputError(
-            "a process that prepares batches was killed, most likely for want of memory; run "
-            "again, with fewer: WISE_WORKERS=1; the training goes on from its last checkpoint"
+            "a process that prepares batches was killed, most likely because memory ran out; run "
+            "again with fewer processes: WISE_WORKERS=1; training resumes from its checkpoint"
         ) from None
 
 

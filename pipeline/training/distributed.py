@@ -1,8 +1,9 @@
-"""Training by the processes that torchrun started: each works its share of every batch.
+"""Data-parallel training in the processes that torchrun started.
 
-Gradients are summed in one call after the backward pass. DistributedDataParallel would do that
-while it runs, but wants every loss behind one `forward`, and every parameter reached by every
-share; here losses are functions, and an image without an object reaches no mask head.
+Every process computes its share of each batch. Gradients are summed in one call after the
+backward pass. DistributedDataParallel sums them during that pass, but requires that the loss is
+computed in `forward` and that every process uses every parameter. Here losses are functions, and
+images without objects do not use the mask head.
 """
 
 import atexit
@@ -28,20 +29,27 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, and which of them this one is."""
+    """The processes that train together.
+
+    rank : index of this process.
+    count : number of processes.
+    """
 
     rank: int = 0
     count: int = 1
 
     def share(self, batch: list[Item]) -> list[Item]:
-        """What this process works of a batch; with fewer items than processes all work it whole."""
+        """Return the share of a batch that this process computes.
+
+        If a batch has fewer items than there are processes, every process computes all of it.
+        """
         if len(batch) < self.count:
             return batch
         start, stop = (len(batch) * rank // self.count for rank in (self.rank, self.rank + 1))
         return batch[start:stop]
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum a tensor over the processes: the same bits in each.
+        """Sum a tensor over all processes; the result is bit-identical in each.
 
         Raises
         ------
@@ -61,7 +69,7 @@ class Processes:
         return summed
 
     def wait(self) -> None:
-        """Wait until every process has come here.
+        """Wait until all processes have reached this point.
 
         Raises
         ------
@@ -71,9 +79,10 @@ class Processes:
         self.total(torch.zeros((), device=runtime.device()))
 
     def end(self, reason: str, known: Tensor) -> NoReturn:
-        """End the training for a `reason` that every process sees in `known`: the first says it.
+        """End the training for a reason that all processes have detected in the tensor `known`.
 
-        The others wait until it has: torchrun ends all when one of them ends.
+        The first process raises the error. The others wait for that, since torchrun kills all
+        processes as soon as one ends.
         """
         if self.rank == 0:
             raise InputError(reason)
@@ -82,7 +91,7 @@ class Processes:
         sys.exit(1)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give every process the sum of all processes' gradients."""
+        """Replace the gradients by their sums over all processes."""
         if self.count == 1:
             return
         learning = [parameter for parameter in parameters if parameter.requires_grad]
@@ -93,40 +102,40 @@ class Processes:
         summed = self.total(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         parts = torch.split(summed, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
-            # In place: fused optimizers want a gradient in its parameter's memory layout.
+            # In place: fused optimizers require the memory layout of the parameter.
             gradient.copy_(part.view_as(gradient))
 
 
 def join() -> Processes:
-    """Join the processes that torchrun started, by NCCL on GPUs and gloo on CPUs, or be alone."""
+    """Initialize distributed training (NCCL on GPUs, gloo on CPUs) if torchrun started this."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     if not dist.is_initialized():
         device = runtime.device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        # A day: what the first process does alone, the others wait for.
-        patience = timedelta(days=1)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+        # The other processes wait while the first one works alone, which may take hours.
+        timeout = timedelta(days=1)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
 def share_batch_statistics(network: nn.Module, processes: Processes) -> None:
-    """Let batch norms that learn take means and variances of the whole batch, not of a share.
+    """Make batch norms use the statistics of the whole batch instead of those of a share.
 
-    torch's SyncBatchNorm does so on GPUs alone.
+    Unlike torch's SyncBatchNorm, this also works on CPUs.
     """
     if processes.count == 1:
         return
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # On the instance, so that neither the weights' names nor the class change.
-            module.forward = partial(_normalise, module, processes)  # type: ignore[method-assign]
+            # Set on the instance: the class and the names of the weights stay the same.
+            module.forward = partial(_normalize, module, processes)  # type: ignore[method-assign]
 
 
-def _normalise(norm: nn.BatchNorm2d, processes: Processes, features: Tensor) -> Tensor:
-    """Batch norm over the processes (Ioffe and Szegedy 2015, Algorithm 1), (n, c, h, w) to same."""
+def _normalize(norm: nn.BatchNorm2d, processes: Processes, features: Tensor) -> Tensor:
+    """Normalize features (n, c, h, w) over all processes (Ioffe and Szegedy 2015, Algorithm 1)."""
     if not norm.training:
         return type(norm).forward(norm, features)
     shape = (1, -1, 1, 1)
@@ -134,17 +143,17 @@ def _normalise(norm: nn.BatchNorm2d, processes: Processes, features: Tensor) -> 
     values = features.float()
     count = processes.total(values.new_tensor(values.numel() / values.shape[1]))
     mean = total(values.sum((0, 2, 3))) / count
-    centred = values - mean.view(shape)
-    variance = total(centred.square().sum((0, 2, 3))) / count
-    _follow(norm, mean.detach(), variance.detach() * count / (count - 1))
+    centered = values - mean.view(shape)
+    variance = total(centered.square().sum((0, 2, 3))) / count
+    _update_running_statistics(norm, mean.detach(), variance.detach() * count / (count - 1))
     scale = torch.rsqrt(variance + norm.eps) * norm.weight
-    normalised = (centred * scale.view(shape) + norm.bias.view(shape)).to(features.dtype)
+    normalized = (centered * scale.view(shape) + norm.bias.view(shape)).to(features.dtype)
     if isinstance(norm, BatchNormAct2d):
-        normalised = norm.act(norm.drop(normalised))
-    return normalised
+        normalized = norm.act(norm.drop(normalized))
+    return normalized
 
 
-def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     assert norm.momentum is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -155,7 +164,7 @@ def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
 
 
 class _Total(torch.autograd.Function):
-    """`Processes.total` that gradients pass through: what each process got, each has caused."""
+    """`Processes.total` with a gradient, which is also summed over the processes."""
 
     @staticmethod
     def forward(ctx: Any, processes: Processes, values: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
-"""One training loop for every network here: epochs of visits, one loss, one schedule.
+"""The training loop of all networks.
 
-A run is a function of its seed: what an item looks like depends on (seed, epoch, item) alone,
-not on the number of worker processes, and what is drawn in a step on (seed, step), so that a run
-that was killed goes on from the step it kept, to the same weights.
+A training is reproducible from its seed. The augmentation of an item depends only on the seed,
+the epoch and the item, and random numbers of a step only on the seed and the step. The result
+therefore does not depend on the number of worker processes, and an interrupted training that
+resumes from a checkpoint arrives at the same weights.
 
-Under torchrun each process works its share of every batch, and gradients are those of the mean
-over all of it. That is exact, up to rounding, for every term that gives its own count (`Mean`) and
-for batch norm; dropout alone draws otherwise, and images of several sizes are padded to the
-largest of the share.
+Under torchrun, every process computes its share of each batch, and gradients are those of the
+mean over the whole batch. Up to rounding, this is exact for all terms of the loss (`Mean`) and for
+batch norm. Dropout uses other random numbers, and images of different sizes are padded to the
+largest in the share.
 """
 
 import io
@@ -35,9 +36,10 @@ from pipeline.training.schedule import Schedule, make_optimizer, rate_factor
 
 @dataclass(frozen=True)
 class Mean:
-    """A term of the loss: the mean of what `total`, a scalar, sums over `count` things.
+    """A term of the loss, as a sum and a count, from which the mean is computed.
 
-    Both are of one process's share of a batch; several processes sum each before they divide.
+    total : scalar, sum over one process's share of a batch.
+    count : number of summands. Both are summed over the processes before the division.
     """
 
     total: Tensor
@@ -47,20 +49,23 @@ class Mean:
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 Loss = Callable[[Any], Mapping[str, Mean]]
-"""From a batch to named terms, the sum of whose means is minimised."""
+"""Computes the named terms of the loss from a batch. The sum of their means is minimized."""
 
 
 LogEpoch = Callable[[Mapping[str, float]], None]
-"""Takes the mean of every term of the loss, and of their sum `loss`, after each epoch."""
+"""Receives the mean of every term of the loss, and of their sum `loss`, after each epoch."""
 
 
 @dataclass(frozen=True)
 class Training(Generic[Network]):
-    """A training: which network, on what, by which loss and schedule.
+    """All that defines a training.
 
-    name : names it in progress lines and errors.
-    network : on the device that it is trained on.
-    seed : of the order of the samples, and of what is drawn in a step.
+    name : label for progress bars and error messages.
+    network : on the device on which it is trained.
+    loss : of a batch.
+    samples : the dataset.
+    schedule : number of epochs, optimizer and learning rate.
+    seed : for the order of the samples and the random numbers of every step.
     """
 
     name: str
@@ -74,23 +79,23 @@ class Training(Generic[Network]):
 def fit(
     training: Training[Any], checkpoint: Path, curves: AbstractContextManager[LogEpoch]
 ) -> dict[str, float]:
-    """Train a network in place, on the device it is on.
+    """Train a network in place.
 
     Parameters
     ----------
-    checkpoint : file that an interrupted training goes on from. Of several processes that
-        torchrun started the first one writes it.
-    curves : gives, for the time of the training, the function that every epoch's means go to.
+    checkpoint : file from which an interrupted training resumes. Under torchrun, the first
+        process writes it.
+    curves : context that gives the function to log the means of every epoch.
 
     Returns
     -------
-    The means of the last epoch, by term of the loss, and of their sum `loss`.
+    The mean of every term of the loss in the last epoch, and of their sum `loss`.
 
     Raises
     ------
     InputError
-        If a loss is no longer finite, a checkpoint cannot be written, an item cannot be read, or
-        a process that reads them was killed.
+        If the loss is no longer finite, a checkpoint cannot be written, an item cannot be read,
+        or a loader process was killed.
     """
     network, schedule, seed = training.network, training.schedule, training.seed
     processes = join()
@@ -120,7 +125,15 @@ def fit(
 
 @dataclass
 class _Run:
-    """All that a resumed run needs: after `step` steps, with the means of finished epochs."""
+    """The state of a training after `step` steps, from which it can be resumed.
+
+    network, optimizer, rates : the network, its optimizer and its learning rate scheduler.
+    processes : that train together.
+    steps_an_epoch : number of steps per epoch.
+    sums : sum of every term of the loss over the steps of the current epoch.
+    history : means of every term in each finished epoch.
+    saved : time of the last checkpoint, in seconds of the monotonic clock.
+    """
 
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -133,7 +146,7 @@ class _Run:
     saved: float = field(default_factory=time.monotonic)
 
     def note(self, terms: Mapping[str, Tensor], what: str) -> None:
-        """Note a step's terms, and the means of the epoch that it ends.
+        """Record the terms of a step, and at the end of an epoch their means.
 
         Raises
         ------
@@ -143,7 +156,7 @@ class _Run:
         self.step += 1
         self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
         ended = self.step % self.steps_an_epoch == 0
-        # Asking a GPU for the value waits for it, so not at every step.
+        # Reading the value waits for the GPU, so this is not done at every step.
         seen = ended or self.step % 50 == 0 or self.sums["loss"].device.type == "cpu"
         if seen and not self._is_finite():
             reason = f"the loss of {what} is no longer finite at step {self.step}"
@@ -154,14 +167,14 @@ class _Run:
             self.sums = {}
 
     def save_now_and_then(self, path: Path) -> None:
-        """Save, unless it was done a moment ago or there is nothing to go on from."""
+        """Save a checkpoint if it is time for one and the loss is finite."""
         due = time.monotonic() - self.saved >= runtime.seconds_between_checkpoints()
         if due and self._is_finite():
             self.save(path)
             self.saved = time.monotonic()
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         if not runtime.is_main_process():
             return
         content = io.BytesIO()
@@ -174,12 +187,12 @@ class _Run:
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise InputError(
-                f"{path}: this checkpoint was not saved ({error.strerror}); make room there and "
-                "run again: the training goes on from the checkpoint before it"
+                f"{path}: this checkpoint was not saved ({error.strerror}); make room and run "
+                "again: training resumes from the checkpoint before it"
             ) from None
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint, if there is one."""
+        """Load the checkpoint if there is one."""
         if not path.exists():
             return
         device = next(self.network.parameters()).device
@@ -205,10 +218,10 @@ class _Run:
 
 
 def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str, Tensor]:
-    """Learn from this process's share of a batch, and give the terms of the whole batch."""
+    """Take an optimizer step, and return the means of the loss terms over the whole batch."""
     processes = run.processes
     device = next(run.network.parameters()).device
-    # Nothing that is drawn in a step depends on the steps before: no random state is kept.
+    # Seeded in every step, so that checkpoints do not need the state of the generator.
     state = np.random.SeedSequence([seed, run.step, processes.rank]).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))
     with runtime.autocast(device):
@@ -229,14 +242,14 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
 
 
 def _on(device: torch.device, count: Tensor | int) -> Tensor:
-    """Give a count as a number on the device, where it is made: a copy would wait for a GPU."""
+    """Return a count as a scalar that is created on the device: a copy would wait for the GPU."""
     if isinstance(count, Tensor):
         return count.to(device, torch.float32)
     return torch.full((), count, dtype=torch.float32, device=device)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move the tensors of a batch, images (4 dimensions) in channels-last order."""
+    """Move the tensors of a batch to a device, images (4 dimensions) in channels-last layout."""
     if isinstance(batch, Tensor):
         if batch.dim() == 4:
             return runtime.channels_last(batch, device)

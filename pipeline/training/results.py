@@ -1,4 +1,4 @@
-"""What a training leaves."""
+"""Output files of a training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ from pipeline.artifacts.weights import write_weights
 from pipeline.common.files import write_json
 
 RESULTS = ("weights.safetensors", "metrics.json", "curves")
-"""What a training leaves, by name."""
+"""Names of the files and folders that a training writes."""
 
 
 def write_results(
     folder: Path, network: torch.nn.Module, description: BaseModel, metrics: Mapping[str, Any]
 ) -> None:
-    """Write weights.safetensors and metrics.json beside the curves of a finished training."""
+    """Write the weights and metrics of a finished training to the folder of its curves."""
     write_weights(folder / "weights.safetensors", network, description)
     write_json(folder / "metrics.json", metrics, indent=1)

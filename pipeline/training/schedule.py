@@ -1,4 +1,4 @@
-"""How a network is optimised: optimizer, learning rate, number of epochs."""
+"""Training schedule: optimizer, learning rate, number of epochs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,11 +12,10 @@ from pipeline.common.parameters import Parameters
 
 
 class Schedule(Parameters):
-    """How a network is optimised.
+    """Training schedule of a network.
 
-    `rate` is that of new layers; pretrained ones learn at `rate * backbone_factor`. After
-    `warmup` steps of linear growth the rate is `constant`, falls along a half `cosine` to
-    nothing, or is divided by ten at each of the epochs in `milestones`.
+    The learning rate grows linearly for `warmup_steps`. It then stays constant and is divided by
+    10 at each epoch in `milestones`, or it decays to 0 along a half cosine wave.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -29,30 +28,31 @@ class Schedule(Parameters):
         "clip": "max_grad_norm",
     }
 
-    epochs: PositiveInt = Field(description="visits to every item")
-    batch_size: PositiveInt = Field(description="items a step")
+    epochs: PositiveInt = Field(description="number of epochs")
+    batch_size: PositiveInt = Field(description="number of samples per step")
     optimizer: Literal["sgd", "adamw"] = Field(description="sgd: with momentum 0.9")
     learning_rate: PositiveFloat = Field(description="learning rate of new layers")
     backbone_lr_factor: NonNegativeFloat = Field(
-        description="that of pretrained layers, in parts of rate; 0: they stay as they are"
+        description="learning rate of the backbone, as a fraction of learning_rate; 0: frozen"
     )
-    weight_decay: NonNegativeFloat = Field(description="of all weights, as the optimizer takes it")
+    weight_decay: NonNegativeFloat = Field(description="weight decay of all weights")
     warmup_steps: NonNegativeInt = Field(
-        0, description="steps in which the rate grows to its value"
+        0, description="number of steps in which the learning rate grows linearly to its value"
     )
     lr_decay: Literal["constant", "cosine"] = Field(
-        "constant", description="of the rate after warmup; cosine: along a half wave, to 0"
+        "constant",
+        description="decay of the learning rate after warmup; cosine: to 0 along a half wave",
     )
     milestones: tuple[PositiveInt, ...] = Field(
-        (), description="epochs at each of which a constant rate is divided by 10"
+        (), description="epochs at which a constant learning rate is divided by 10"
     )
     max_grad_norm: NonNegativeFloat = Field(
-        0.0, description="largest norm of the gradient; 0: no limit"
+        0.0, description="norm to which larger gradients are clipped; 0: no clipping"
     )
 
 
 def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Two groups: what is under `backbone` in the network, and everything else."""
+    """Make the optimizer, with two parameter groups: the backbone and all other layers."""
     learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {
@@ -64,7 +64,7 @@ def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.
     common: dict[str, Any] = {
         "lr": schedule.learning_rate,
         "weight_decay": schedule.weight_decay,
-        "fused": runtime.device().type == "cuda",  # all weights in a few kernels
+        "fused": runtime.device().type == "cuda",  # updates all weights in a few kernels
     }
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, **common)
@@ -72,7 +72,12 @@ def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.
 
 
 def rate_factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
-    """Give the learning rate of a step as a fraction of its value; an epoch has `steps`."""
+    """Return the function from a step to its learning rate, as a fraction of the base rate.
+
+    Parameters
+    ----------
+    steps : number of steps per epoch.
+    """
     total = steps * schedule.epochs
 
     def factor(step: int) -> float:
