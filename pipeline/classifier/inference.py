@@ -1,4 +1,4 @@
-"""The trained classifier, as all that come after its training see it."""
+"""Inference with the trained classifier."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +15,17 @@ from pipeline.common.images import warp
 
 @lru_cache(maxsize=1)
 def classifier(weights: Path) -> Prm:
-    """Give the classifier in a weights file, which stays loaded."""
+    """Load the classifier from a weights file; the last one stays loaded."""
     return runtime.channels_last(Prm.load(weights), runtime.device())
 
 
 def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
-    """Warp an image (h, w, 3) to what the classifier takes, (1, 3, side, side), on its device."""
+    """Convert an image, uint8 (h, w, 3), to the input of the classifier.
+
+    Returns
+    -------
+    float32 (1, 3, image_size, image_size), 0 to 1, on the device of the classifier.
+    """
     device = next(network.parameters()).device
     pixels = torch.from_numpy(warp(image, network.description.image_size).copy()).to(device)
     return runtime.channels_last(pixels.permute(2, 0, 1)[None] / 255, device)
@@ -28,7 +33,7 @@ def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
 
 @torch.inference_mode()
 def presence(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probability that each class is in an image (h, w, 3): float32 (classes,)."""
+    """Predict the probability that each class is in an image, uint8 (h, w, 3): float32 (C,)."""
     scores = peak_scores(network(as_input(network, image)), "mean")[0]
     probability: NDArray[np.float32] = torch.sigmoid(scores.float()).cpu().numpy()
     return probability

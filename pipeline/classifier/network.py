@@ -1,6 +1,6 @@
-"""PRM: a fully convolutional classifier that is scored by the peaks of its class maps.
+"""PRM: a fully convolutional classifier whose class scores are computed from peaks.
 
-Zhou et al., CVPR 2018 (3.1, peak stimulation); WISE, 3.1.
+Zhou et al., CVPR 2018, section 3.1 (peak stimulation); WISE, section 3.1.
 """
 
 from pathlib import Path
@@ -18,7 +18,13 @@ STRIDE = 32
 
 
 class PrmDescription(BaseModel):
-    """What a classifier is rebuilt from; `image_size` is the side of its input, in pixels."""
+    """The description from which a classifier is rebuilt.
+
+    backbone : name of a timm model.
+    classes : names of the classes.
+    image_size : height and width of the input, in pixels.
+    upsample : factor by which class response maps are upsampled.
+    """
 
     backbone: str
     classes: tuple[str, ...]
@@ -27,9 +33,12 @@ class PrmDescription(BaseModel):
 
 
 class Prm(nn.Module):
-    """A backbone to stride 32 and a 1x1 convolution to a response map for every class.
+    """A backbone of stride 32 and a 1x1 convolution to one response map per class.
 
-    `weights` are those of the backbone: see `Backbone`.
+    Parameters
+    ----------
+    description : of the network.
+    weights : of the backbone, see `Backbone`.
     """
 
     def __init__(self, description: PrmDescription, weights: str) -> None:
@@ -40,25 +49,39 @@ class Prm(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "Prm":
-        """Rebuild a trained classifier from its weights file, or raise InputError."""
+        """Load a trained classifier. Raises InputError if the weights file is invalid."""
         network = cls(read_description(path, PrmDescription), weights="none")
         load_weights(path, network)
         return network.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """From images (n, 3, h, w) in 0..1 to class response maps (n, C, h u / 32, w u / 32).
+        """Compute class response maps.
 
-        u is `upsample`, the factor by which the maps are magnified before peaks are sought.
+        Parameters
+        ----------
+        images : float (n, 3, h, w), 0 to 1.
+
+        Returns
+        -------
+        Logits of shape (n, C, h * upsample / 32, w * upsample / 32).
         """
         maps = self.head(self.backbone(images)[0])
         return F.interpolate(maps, scale_factor=self.description.upsample, mode="bilinear")
 
 
 def find_peaks(maps: Tensor) -> Tensor:
-    """Where the maps have peaks: bool, of the shape (n, C, h, w) of the maps.
+    """Find the peaks of class response maps.
 
     A peak is the maximum of the 3x3 window around it and at least the median of its map. Of
-    equal neighbours the first in reading order counts, so that a plateau is not all peaks.
+    equal neighbors only the first in reading order is a peak.
+
+    Parameters
+    ----------
+    maps : float (n, C, h, w).
+
+    Returns
+    -------
+    bool (n, C, h, w), True at peaks.
     """
     height, width = maps.shape[-2:]
     _, winner = F.max_pool2d(maps, 3, stride=1, padding=1, return_indices=True)
@@ -68,10 +91,17 @@ def find_peaks(maps: Tensor) -> Tensor:
 
 
 def peak_scores(maps: Tensor, gradient: Literal["mean", "sum"]) -> Tensor:
-    """Score every class by the mean height of its peaks (PRM 3.1; WISE 3.1): shape (n, C).
+    """Compute class scores as the mean value of the peaks of each map (PRM 3.1; WISE 3.1).
 
-    The gradient reaches the peaks alone. `mean` gives each its share, as in the paper;
-    `sum` does without the division by their number, as the released code.
+    Parameters
+    ----------
+    maps : class response maps, float (n, C, h, w).
+    gradient : only peaks receive a gradient. `mean` is the gradient of the mean, as in the
+        paper; `sum` is not divided by the number of peaks, as in the released code.
+
+    Returns
+    -------
+    float32 (n, C), logits.
     """
     maps = maps.float()
     peaks = find_peaks(maps.detach()).to(maps.dtype)

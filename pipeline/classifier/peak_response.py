@@ -1,8 +1,8 @@
-"""Peak back-propagation: from one peak to the pixels that made it (PRM 3.2).
+"""Peak backpropagation: from a peak to the pixels that contributed to it (PRM 3.2).
 
-Going down through a convolution, a cell hands its share to the cells below in proportion to
-what they contributed: P(below | above) is the input times the positive part of the weight,
-normalised. Every other layer propagates its ordinary gradient.
+Backwards through a convolution, the response of an output cell is distributed to the input cells
+in proportion to their contributions: P(input | output) is the input times the positive part of the
+weight, normalized. All other layers propagate their ordinary gradients.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,24 +17,24 @@ from timm.layers import BatchNormAct2d, Conv2dSame, get_same_padding, pad_same
 from torch import Tensor, nn
 
 EPSILON = 1e-10
-# Peaks of an image that go back in one pass, where they go together: what bounds the memory.
-TOGETHER = 8
+# Peaks per image and pass in batched backpropagation, which bounds the memory.
+PEAKS_PER_PASS = 8
 
 
 class PeakBackpropagation:
-    """A network's class response maps of some images, and the way back from their peaks.
+    """Class response maps of images, and backpropagation from their peaks.
 
-    What no peak changes is worked once, when this is made: the forward pass, the shifted
-    inputs, the normalising convolutions (PRM, equation 4), the derivatives of batch norms.
+    What is the same for all peaks is computed once, in the constructor: the forward pass, the
+    shifted inputs, the normalizing convolutions (PRM, equation 4), the derivatives of batch norms.
 
     Parameters
     ----------
-    network : from images to class response maps, in evaluation mode.
-    images : (m, 3, h, w).
+    network : computes class response maps from images, in evaluation mode.
+    images : float (m, 3, h, w).
 
     Attributes
     ----------
-    maps : (m, C, h', w'), the class response maps.
+    maps : class response maps, float (m, C, h', w').
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
@@ -45,18 +45,17 @@ class PeakBackpropagation:
         self.maps = self._top.detach()
 
     def responses(self, peaks: Tensor, stride: int, together: bool) -> Tensor:
-        """Give the peak response maps of n peaks, in their order.
+        """Compute the peak response maps of n peaks.
 
         Parameters
         ----------
         peaks : int64 (n, 4): image, class, and row and column in the class response maps.
-        stride : pixels of the image a cell of the result, over which responses are summed; a
-            divisor of h and w.
-        together : whether the peaks go back in batches, which a GPU gains from and a CPU not.
+        stride : of the result, in pixels of the image; a divisor of h and w.
+        together : whether to backpropagate peaks in batches, which is faster on a GPU only.
 
         Returns
         -------
-        (n, h / stride, w / stride), each of sum 1 (of sum 0 where nothing responds).
+        float (n, h / stride, w / stride); each map sums to 1, or to 0 if there is no response.
         """
         height, width = self._images.shape[-2:]
         pooled = self.maps.new_zeros((len(peaks), height // stride, width // stride))
@@ -67,7 +66,7 @@ class PeakBackpropagation:
         return torch.div(pooled, total)
 
     def _one_by_one(self, peaks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every peak's row, and its gradient at its image: (1, 3, h, w)."""
+        """Yield the index of every peak and the gradient of its image: (1, 3, h, w)."""
         for row, peak in enumerate(peaks):
             image = peak[:1]
             (gradient,) = torch.autograd.grad(
@@ -76,14 +75,14 @@ class PeakBackpropagation:
             yield torch.tensor([row]), gradient[image]
 
     def _together(self, peaks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows of peaks, and their gradients at their images: (rows, 3, h, w).
+        """Yield the indices of k peaks and the gradients of their images: (k, 3, h, w).
 
-        A pass goes back from several peaks of all images: images do not mix.
+        A pass starts from several peaks of all images, since images do not affect each other.
         """
         image = peaks[:, 0]
-        earlier = (image[:, None] == image).tril(-1).sum(1)  # peaks of its image before it
-        for first in range(0, int(earlier.max()) + 1 if len(peaks) else 0, TOGETHER):
-            rows = ((earlier >= first) & (earlier < first + TOGETHER)).nonzero()[:, 0]
+        earlier = (image[:, None] == image).tril(-1).sum(1)  # earlier peaks of the same image
+        for first in range(0, int(earlier.max()) + 1 if len(peaks) else 0, PEAKS_PER_PASS):
+            rows = ((earlier >= first) & (earlier < first + PEAKS_PER_PASS)).nonzero()[:, 0]
             turn = earlier[rows] - first
             start = self._top.new_zeros((int(turn.max()) + 1, *self._top.shape))
             start[turn, *peaks[rows].T] = 1
@@ -95,10 +94,10 @@ class PeakBackpropagation:
 
 @contextmanager
 def _recording(network: nn.Module) -> Iterator[None]:
-    """Within it, what `network` computes can be gone back through by PRM's rule."""
+    """Context in which the computations of `network` are recorded for PRM's backpropagation."""
     rules: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
         nn.Conv2d: _convolve,
-        nn.BatchNorm2d: _normalise,
+        nn.BatchNorm2d: _normalize,
     }
     changed = [
         (module, rule)
@@ -116,12 +115,12 @@ def _recording(network: nn.Module) -> Iterator[None]:
 
 
 def _convolve(convolution: nn.Conv2d, below: Tensor) -> Tensor:
-    """Convolve; backwards: the share of each cell above, spread, times the shifted input."""
+    """Convolve. Backward: divide by the normalization, transpose-convolve, times shifted input."""
     cells = below.detach()
     with torch.no_grad():
         result = _gather(convolution, convolution.weight, convolution.bias, cells)
         lowest = cells.amin((1, 2, 3), keepdim=True)
-        shifted = cells - lowest if lowest.any() else cells  # 0 after a ReLU
+        shifted = cells - lowest if lowest.any() else cells  # after a ReLU the lowest is 0
         weight = convolution.weight.clamp(min=0)
         total = _gather(convolution, weight, weight.new_full((len(weight),), EPSILON), shifted)
     spread = partial(_spread, convolution, weight, below.shape[-2:])
@@ -130,7 +129,7 @@ def _convolve(convolution: nn.Conv2d, below: Tensor) -> Tensor:
 
 
 def _is_pointwise(convolution: nn.Conv2d) -> bool:
-    """Whether it is a matrix product, as which it is several times faster on one core."""
+    """Whether a convolution is a matrix product, which is several times faster on one core."""
     one = (1, 1)
     return (
         type(convolution) is nn.Conv2d
@@ -141,19 +140,19 @@ def _is_pointwise(convolution: nn.Conv2d) -> bool:
 
 
 def _gather(convolution: nn.Conv2d, weight: Tensor, bias: Tensor | None, below: Tensor) -> Tensor:
-    """Sum, for every cell above, what all below give it through `weight`."""
+    """Convolve `below` with `weight` and the settings of the convolution."""
     if _is_pointwise(convolution):
         return F.linear(below.movedim(1, -1), weight[:, :, 0, 0], bias).movedim(-1, 1)
     stride, dilation = convolution.stride, convolution.dilation
-    if isinstance(convolution, Conv2dSame):  # whose own padding is 0
+    if isinstance(convolution, Conv2dSame):  # its `padding` is 0
         below = pad_same(below, list(convolution.kernel_size), list(stride), list(dilation))
     return F.conv2d(below, weight, bias, stride, convolution.padding, dilation, convolution.groups)
 
 
 def _spread(convolution: nn.Conv2d, weight: Tensor, below: torch.Size, above: Tensor) -> Tensor:
-    """Sum, for every cell below, what all above give it through `weight`: the adjoint.
+    """Transpose-convolve `above` with `weight`: the adjoint of `_gather`.
 
-    `below` are the rows and columns of the result, a tensor that is nobody else's.
+    `below` is the height and width of the result, which is a new tensor.
     """
     if _is_pointwise(convolution):
         return F.linear(above.movedim(1, -1), weight[:, :, 0, 0].T).movedim(-1, 1)
@@ -171,14 +170,14 @@ def _spread(convolution: nn.Conv2d, weight: Tensor, below: torch.Size, above: Te
             strict=True,
         )
     ]
-    rest = [max(cells, 0) for cells in rest]  # Conv2dSame may pad one more behind: cut off
+    rest = [max(cells, 0) for cells in rest]  # Conv2dSame may pad one more at the end: cropped
     groups = convolution.groups
     spread = F.conv_transpose2d(above, weight, None, stride, first, rest, groups, dilation)
     return spread.narrow(-2, 0, below[0]).narrow(-1, 0, below[1])
 
 
 def _padding_before(convolution: nn.Conv2d, below: torch.Size) -> list[int]:
-    """How many cells of padding come before the first row and the first column."""
+    """Return the padding before the first row and before the first column, in cells."""
     if not isinstance(convolution, Conv2dSame):
         assert not isinstance(convolution.padding, str), "timm pads 'same' with Conv2dSame"
         return list(convolution.padding)
@@ -186,10 +185,10 @@ def _padding_before(convolution: nn.Conv2d, below: torch.Size) -> list[int]:
     return [get_same_padding(*along) // 2 for along in zip(below, *windows, strict=True)]
 
 
-def _normalise(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
-    """Apply a batch norm, with timm's activation in it; backwards: times its derivative.
+def _normalize(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
+    """Apply a batch norm and timm's activation in it. Backward: multiply by the derivative.
 
-    In evaluation mode it takes every number by itself, so that derivative is one of its shape.
+    In evaluation mode both act on every element by itself, and so does the derivative.
     """
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None, "a backbone's batch norms keep statistics"
@@ -206,7 +205,7 @@ def _normalise(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
 
 
 def _activate(activation: nn.Module, below: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Give an activation's result, and its derivative times `slope`."""
+    """Return the result of an activation, and its derivative times `slope`."""
     activation = copy(activation)
     setattr(activation, "inplace", False)  # noqa: B010
     with torch.enable_grad():
@@ -216,7 +215,7 @@ def _activate(activation: nn.Module, below: Tensor, slope: Tensor) -> tuple[Tens
 
 
 class _Scale(torch.autograd.Function):
-    """Forwards, what `result` gives; backwards, times a factor."""
+    """Forward: the value of `result()`. Backward: multiply by `factor`."""
 
     @staticmethod
     def forward(ctx: Any, _: Tensor, factor: Tensor, result: Callable[[], Tensor]) -> Tensor:
@@ -229,7 +228,7 @@ class _Scale(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """Forwards, what `result` gives; backwards, divided by `total`, spread, times `factor`."""
+    """Forward: the value of `result()`. Backward: divide by `total`, `spread`, times `factor`."""
 
     @staticmethod
     def forward(
@@ -250,9 +249,9 @@ class _Spread(torch.autograd.Function):
 
 
 def _merge_factors(top: Tensor) -> None:
-    """Make one factor of those that follow each other: a pass over memory saved, each, a peak."""
+    """Merge consecutive factors into one, which saves a pass over memory for each peak."""
     nodes: list[Any] = [top.grad_fn]
-    takers: dict[Any, list[Any]] = {}  # whose gradients a node gets
+    takers: dict[Any, list[Any]] = {}  # the nodes that a node receives gradients from
     for node in nodes:
         for below, _ in node.next_functions:
             if below is None:
@@ -260,7 +259,7 @@ def _merge_factors(top: Tensor) -> None:
             if below not in takers:
                 nodes.append(below)
             takers.setdefault(below, []).append(node)
-    # From the bottom up: a factor moves to where the only gradient for it is made.
+    # From the bottom up: a factor moves to the node above if that is its only source of gradients.
     for node in reversed(nodes[1:]):
         above, *others = takers[node]
         if others or getattr(above, "factor", None) is None:

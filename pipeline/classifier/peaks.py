@@ -1,4 +1,4 @@
-"""Peaks of a photograph's own classes, where they lie in it, and what responds to them."""
+"""Peaks of a photograph's tagged classes, and their peak response maps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,27 +19,33 @@ from pipeline.common.parameters import Parameters
 
 
 class PeaksParameters(Parameters):
-    """Which peaks count, and how finely their response maps are kept."""
+    """The selection of peaks, and the resolution of peak response maps."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "minimum": "min_relative_height",
     }
 
     min_relative_height: float = Field(
-        ge=0, le=1, description="least height, in parts of the map's highest"
+        ge=0, le=1, description="minimum height of a peak, as a fraction of the map's maximum"
     )
-    response_stride: int = Field(ge=1, description="pixels of the input a cell of a response map")
+    response_stride: int = Field(
+        ge=1, description="stride of peak response maps, in pixels of the input"
+    )
 
 
 class TaggedPhotograph(NamedTuple):
-    """A photograph's file and the indices of its tags."""
+    """A photograph with tags.
+
+    file : path of the photograph.
+    labels : class indices of its tags.
+    """
 
     file: Path
     labels: list[int]
 
 
 def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhotograph) -> Peaks:
-    """Find the peaks of a photograph's tagged classes with the classifier in a weights file."""
+    """Find the peaks of a photograph's tagged classes with the classifier of a weights file."""
     network = classifier(weights)
     return locate(network, read_image(photograph.file), photograph.labels, parameters)
 
@@ -47,7 +53,7 @@ def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhoto
 def locate(
     network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
 ) -> Peaks:
-    """Find the peaks of the given classes in an image (h, w, 3)."""
+    """Find the peaks of the given classes in an image, uint8 (h, w, 3)."""
     pixels = as_input(network, image)
     backpropagation = PeakBackpropagation(network, pixels)
     maps = backpropagation.maps
@@ -66,14 +72,18 @@ def locate(
     )
 
 
-def _select(maps: Tensor, labels: list[int], minimum: float) -> Tensor:
-    """Peaks of the given classes, not lower than a part of their map's highest.
+def _select(maps: Tensor, labels: list[int], min_relative_height: float) -> Tensor:
+    """Select the peaks of the given classes that are high enough.
 
+    Where the maximum of a map is not above 0, it is the only peak: the class is present
+    according to the tag.
+
+    Returns
+    -------
     int64 (n, 4): image, class, row and column.
-    Where even the highest is below 0, it alone counts: the tag says that the class is there.
     """
     highest = maps.amax((2, 3), keepdim=True)
-    least = torch.where(highest > 0, minimum * highest, highest)
-    chosen = torch.zeros_like(maps, dtype=torch.bool)
-    chosen[:, labels] = True
-    return (find_peaks(maps) & (maps >= least) & chosen).nonzero()
+    threshold = torch.where(highest > 0, min_relative_height * highest, highest)
+    selected = torch.zeros_like(maps, dtype=torch.bool)
+    selected[:, labels] = True
+    return (find_peaks(maps) & (maps >= threshold) & selected).nonzero()

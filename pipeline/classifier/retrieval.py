@@ -1,7 +1,7 @@
-"""The baseline without a detector: for every peak the proposal that fits it best.
+"""The baseline without a detector: retrieve the best proposal for every peak.
 
-PRM (Zhou et al., CVPR 2018), 3.3, instance retrieval. All is measured in the classifier's input, a
-square of its `side` in pixels, into which photographs, maps and proposals are warped.
+PRM (Zhou et al., CVPR 2018), section 3.3, instance retrieval. Photographs, maps and proposals are
+warped to the classifier's input, a square of `image_size` pixels, where all is measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ from pipeline.common.images import read_image
 from pipeline.common.masks import Rle
 from pipeline.common.parameters import Parameters
 
-# Pixels, of the window of the morphological gradient.
+# Window of the morphological gradient, in pixels.
 CONTOUR = 5
 
 
 class RetrievalParameters(Parameters):
-    """Which proposal a peak is given. In brackets the released code's values."""
+    """Retrieval of a proposal for every peak. The released code's values are in brackets."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "least_peak": "min_peak_height",
@@ -46,19 +46,25 @@ class RetrievalParameters(Parameters):
         "nms": "nms_threshold",
     }
 
-    min_peak_height: float = Field(description="least height of a peak, a logit (30)")
-    max_candidates: PositiveInt = Field(description="proposals of an image, the best ones (100)")
-    min_area: float = Field(ge=0, le=1, description="their least area, a share of the image (2e-5)")
-    max_area: float = Field(ge=0, le=1, description="what their area must be below (0.85)")
-    balance: NonNegativeFloat = Field(
-        description="weight of the response inside of a mask beside that on its contour (0.8)"
+    min_peak_height: float = Field(description="minimum height of a peak, a logit (30)")
+    max_candidates: PositiveInt = Field(
+        description="number of proposals per image, those with the highest scores (100)"
     )
-    penalty: NonNegativeFloat = Field(description="of a pixel of background in a mask (1e-5)")
+    min_area: float = Field(
+        ge=0, le=1, description="minimum area of a proposal, as a fraction of the image (2e-5)"
+    )
+    max_area: float = Field(
+        ge=0, le=1, description="area that proposals must be below, as a fraction (0.85)"
+    )
+    balance: NonNegativeFloat = Field(
+        description="weight of the response in a mask relative to that on its contour (0.8)"
+    )
+    penalty: NonNegativeFloat = Field(description="penalty per background pixel in a mask (1e-5)")
     background_threshold: PositiveFloat = Field(
-        description="a pixel is background below so many parts of its class map's mean (0.95)"
+        description="background is below this fraction of the mean of the class map (0.95)"
     )
     nms_threshold: float = Field(
-        gt=0, le=1, description="mask IoU above which the lower-scored of two goes (0.3)"
+        gt=0, le=1, description="mask IoU above which non-maximum suppression drops a mask (0.3)"
     )
 
     @model_validator(mode="after")
@@ -69,14 +75,18 @@ class RetrievalParameters(Parameters):
 
 
 class PhotographFile(NamedTuple):
-    """A photograph's id and file."""
+    """A photograph on disk.
+
+    id : name of the photograph in the dataset.
+    file : path of the photograph.
+    """
 
     id: str
     file: Path
 
     @classmethod
     def of(cls, split: Split, photograph: Photograph) -> "PhotographFile":
-        """Those of a photograph of a split."""
+        """Return the id and file of a photograph of a split."""
         return cls(photograph.id, split.path(photograph))
 
 
@@ -84,10 +94,11 @@ class PhotographFile(NamedTuple):
 class Retriever:
     """Retrieves the instances of photographs.
 
-    weights : the classifier's file.
-    proposals : the store of the photographs' proposals.
-    peaks : the store of their peaks; where there is none, how to find those of the classes that
-        the classifier sees, of a logit of at least 0.
+    weights : weights file of the classifier.
+    proposals : path of the proposal store.
+    peaks : path of the peak store, or parameters to find the peaks of all classes that the
+        classifier predicts with a logit of at least 0.
+    parameters : of the retrieval.
     """
 
     weights: Path
@@ -104,44 +115,48 @@ class Retriever:
         if isinstance(self.peaks, Path):
             peaks = opened(PeakStore, self.peaks).peaks(photograph.id)
         else:
-            seen = (_logits(maps) >= 0).nonzero()[:, 0]
-            peaks = locate(network, image, seen.tolist(), self.peaks)
+            predicted = (_logits(maps) >= 0).nonzero()[:, 0]
+            peaks = locate(network, image, predicted.tolist(), self.peaks)
         proposals = opened(ProposalStore, self.proposals).proposals(photograph.id)
-        side = network.description.image_size
-        return retrieve(peaks, maps, proposals, side, self.parameters)
+        image_size = network.description.image_size
+        return retrieve(peaks, maps, proposals, image_size, self.parameters)
 
 
 def retrieve(
-    peaks: Peaks, maps: Tensor, proposals: Proposals, side: int, parameters: RetrievalParameters
+    peaks: Peaks,
+    maps: Tensor,
+    proposals: Proposals,
+    image_size: int,
+    parameters: RetrievalParameters,
 ) -> Instances:
-    """Give every peak the candidate of highest score, and suppress what overlaps a better one.
+    """Retrieve the best candidate for every peak, and apply non-maximum suppression.
 
     Parameters
     ----------
     maps : class response maps of the image, float (C, h, w).
-    side : of the classifier's input, in pixels.
+    image_size : height and width of the classifier's input, in pixels.
 
     Returns
     -------
-    Instances whose score is the probability of the class times the score of the retrieval, as a
-    part of the highest that there can be, and 0 where that is negative.
+    Instances whose score is the probability of the class times the retrieval score, as a
+    fraction of the highest possible one and at least 0.
     """
     rles = _candidates(proposals, parameters)
     numbers = np.flatnonzero(peaks.value >= parameters.min_peak_height)
     if not rles or not len(numbers):
         return Instances([], np.zeros(0, np.int16), np.zeros(0, np.float32))
     label = peaks.label[numbers]
-    of_pairs = scores(
-        warp_masks(rles, side),
+    pair_scores = scores(
+        warp_masks(rles, image_size),
         torch.from_numpy(peaks.response[numbers]),
-        background(maps, side, parameters.background_threshold)[label.astype(np.int64)],
+        background(maps, image_size, parameters.background_threshold)[label.astype(np.int64)],
         parameters,
     )
-    best, retrieved = of_pairs.argmax(axis=0), of_pairs.max(axis=0)
+    best, retrieved = pair_scores.argmax(axis=0), pair_scores.max(axis=0)
     order = np.argsort(-retrieved, kind="stable")
     order = order[masks.nms([rles[best[k]] for k in order], parameters.nms_threshold)]
     probability = torch.sigmoid(_logits(maps)).numpy()[label]
-    # All of a response inside, all of it on the contour, and no background.
+    # The whole response is both in the mask and on its contour, without background.
     highest = parameters.balance + 1
     confidence = (probability * retrieved.clip(0, highest) / highest).astype(np.float32)
     order = order[np.argsort(-confidence[order], kind="stable")]
@@ -156,13 +171,13 @@ def scores(
 ) -> NDArray[np.float32]:
     """Score every mask for every peak (PRM 3.3).
 
-    What responds in a cell of a response map is taken as spread evenly over it.
+    The response of a cell is assumed to be uniform over its pixels.
 
     Parameters
     ----------
-    shapes : (n, side, side), of 0 and 1, the masks.
-    responses : float32 (p, h, w), peak response maps over the same square.
-    backgrounds : float32 (p, side, side), of 0 and 1, the background of the peak's class.
+    shapes : masks, uint8 (n, s, s), 0 or 1.
+    responses : peak response maps over the same square, float32 (p, h, w).
+    backgrounds : background of the class of each peak, float32 (p, s, s), 0 or 1.
 
     Returns
     -------
@@ -171,38 +186,43 @@ def scores(
     contours = morphological_gradient(shapes, size=(1, CONTOUR, CONTOUR))
     inside, on_contour = torch.from_numpy(shapes).float(), torch.from_numpy(contours).float()
     stride = shapes.shape[-1] // responses.shape[-1]
-    of_cells = F.avg_pool2d(parameters.balance * inside + on_contour, stride)
-    response = of_cells.flatten(1) @ responses.flatten(1).T
-    lost = inside.flatten(1) @ backgrounds.flatten(1).T
-    found: NDArray[np.float32] = (response - parameters.penalty * lost).numpy()
-    return found
+    cell_weights = F.avg_pool2d(parameters.balance * inside + on_contour, stride)
+    response = cell_weights.flatten(1) @ responses.flatten(1).T
+    background_area = inside.flatten(1) @ backgrounds.flatten(1).T
+    result: NDArray[np.float32] = (response - parameters.penalty * background_area).numpy()
+    return result
 
 
-def background(maps: Tensor, side: int, part: float) -> Tensor:
-    """Say which pixels are below a part of their class map's mean: float (C, side, side)."""
-    magnified = F.interpolate(maps[None], (side, side), mode="bilinear")[0]
-    return (magnified < part * magnified.mean((1, 2), keepdim=True)).to(maps.dtype)
+def background(maps: Tensor, image_size: int, fraction: float) -> Tensor:
+    """Find the pixels below a fraction of the mean of their class map.
+
+    Returns
+    -------
+    Tensor of the maps' dtype, (C, image_size, image_size), 1 for background and otherwise 0.
+    """
+    upsampled = F.interpolate(maps[None], (image_size, image_size), mode="bilinear")[0]
+    return (upsampled < fraction * upsampled.mean((1, 2), keepdim=True)).to(maps.dtype)
 
 
-def warp_masks(rles: Sequence[Rle], side: int) -> NDArray[np.uint8]:
-    """Warp masks to a square by the nearest pixel: (n, side, side), of 0 and 1."""
+def warp_masks(rles: Sequence[Rle], image_size: int) -> NDArray[np.uint8]:
+    """Resize masks to a square by nearest neighbor: uint8 (n, image_size, image_size), 0 or 1."""
     height, width = rles[0]["size"]
-    middles = (np.arange(side) + 0.5) / side
-    pixels = np.ix_((middles * height).astype(np.int64), (middles * width).astype(np.int64))
-    # One by one: all those of a large photograph would take gigabytes.
+    centers = (np.arange(image_size) + 0.5) / image_size
+    pixels = np.ix_((centers * height).astype(np.int64), (centers * width).astype(np.int64))
+    # One by one: decoding all masks of a large photograph at once would take gigabytes.
     warped = [masks.decode([rle], height, width)[0][pixels] for rle in rles]
     return np.stack(warped).view(np.uint8)
 
 
 def _candidates(proposals: Proposals, parameters: RetrievalParameters) -> list[Rle]:
-    """Those of the best proposals that are neither too small nor too large."""
+    """Select those of the best proposals that are neither too small nor too large."""
     best = proposals.masks[: parameters.max_candidates]
-    frames = np.array([height * width for height, width in (rle["size"] for rle in best)])
-    shares = masks.area(best) / frames
-    fitting = (shares >= parameters.min_area) & (shares < parameters.max_area)
+    image_area = np.array([height * width for height, width in (rle["size"] for rle in best)])
+    relative_area = masks.area(best) / image_area
+    fitting = (relative_area >= parameters.min_area) & (relative_area < parameters.max_area)
     return [best[number] for number in np.flatnonzero(fitting)]
 
 
 def _logits(maps: Tensor) -> Tensor:
-    """The score of every class, (C,)."""
+    """Compute the score of every class from maps (C, h, w): (C,)."""
     return peak_scores(maps[None], "mean")[0]

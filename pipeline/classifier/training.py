@@ -1,4 +1,4 @@
-"""Training the classifier that shows peaks, from tags alone (WISE 3.1; PRM 3.1)."""
+"""Training of the PRM classifier from image-level tags (WISE 3.1; PRM 3.1)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from pipeline.training.schedule import Schedule
 
 
 class PrmParameters(Parameters):
-    """How the classifier is built and trained."""
+    """Architecture and training of the classifier."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "side": "image_size",
@@ -29,31 +29,37 @@ class PrmParameters(Parameters):
 
     backbone: str = Field(description="a timm model")
     weights: str = Field(description="its ImageNet weights: package, hub, none, or a file")
-    image_size: int = Field(ge=STRIDE, multiple_of=STRIDE, description="pixels; images are warped")
-    upsample: int = Field(ge=1, description="magnification of the maps before peaks are sought")
+    image_size: int = Field(
+        ge=STRIDE,
+        multiple_of=STRIDE,
+        description="height and width in pixels to which images are warped",
+    )
+    upsample: int = Field(
+        ge=1, description="factor by which class response maps are upsampled to find peaks"
+    )
     peak_gradient: Literal["mean", "sum"] = Field(
-        description="mean: the paper's; sum: the released code's"
+        description="gradient of the peaks; mean: as in the paper, sum: as in the released code"
     )
     schedule: Schedule
-    seed: NonNegativeInt = Field(description="of new layers, order and flips")
+    seed: NonNegativeInt = Field(description="seed of new layers, sample order and flips")
 
 
 class TaggedImages:
-    """Warped, randomly flipped images and their tags as 0/1 vectors."""
+    """Warped, randomly flipped images and their tags as vectors of 0 and 1."""
 
-    def __init__(self, split: Split, side: int, seed: int) -> None:
+    def __init__(self, split: Split, image_size: int, seed: int) -> None:
         if not any(photograph.tags for photograph in split.photographs):
             raise InputError("no photograph has a tag: there is nothing to learn")
-        self._split, self._side, self._seed = split, side, seed
+        self._split, self._image_size, self._seed = split, image_size, seed
 
     def __len__(self) -> int:
         return len(self._split.photographs)
 
-    def __getitem__(self, visit: EpochSample) -> tuple[Tensor, Tensor]:
-        """Give the image, uint8 (3, side, side), and the tags, float32 (C,)."""
-        photograph = self._split.photographs[visit.item]
-        pixels = warp(self._split.image(photograph), self._side)
-        if visit.generator(self._seed).random() < 0.5:
+    def __getitem__(self, sample: EpochSample) -> tuple[Tensor, Tensor]:
+        """Return the image, uint8 (3, image_size, image_size), and the tags, float32 (C,)."""
+        photograph = self._split.photographs[sample.item]
+        pixels = warp(self._split.image(photograph), self._image_size)
+        if sample.generator(self._seed).random() < 0.5:
             pixels = pixels[:, ::-1]
         tags = torch.zeros(len(self._split.classes))
         tags[self._split.labels(photograph)] = 1
@@ -66,7 +72,7 @@ class TaggedImages:
 
 
 def classifier_training(split: Split, parameters: PrmParameters) -> Training[Prm]:
-    """Give the training of a classifier on the photographs and tags of a split."""
+    """Set up the training of a classifier on the photographs and tags of a split."""
     samples = TaggedImages(split, parameters.image_size, parameters.seed)
     runtime.seed_everything(parameters.seed)
     network = untrained(split, parameters)
@@ -75,10 +81,10 @@ def classifier_training(split: Split, parameters: PrmParameters) -> Training[Prm
 
 
 def untrained(split: Split, parameters: PrmParameters) -> Prm:
-    """Build the classifier as training begins with it, on the device it is trained on.
+    """Build the initial classifier, on the device on which it is trained.
 
-    Of every image it says how frequent each tag is among all. Means of the highest values of
-    random maps would be high instead, and would have to come down before anything is learnt.
+    The biases are set so that its predictions are the frequencies of the tags. Otherwise the
+    peaks of random maps would predict every class at first, which slows training down.
     """
     description = PrmDescription(
         backbone=parameters.backbone,
@@ -89,20 +95,20 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
     network = Prm(description, parameters.weights)
     tagged = Counter(tag for photograph in split.photographs for tag in photograph.tags)
     count = torch.tensor([tagged[name] for name in split.classes])
-    # One image more with every tag and one without: no share is 0 or 1.
-    share = (count + 1) / (len(split.photographs) + 2)
+    # Laplace smoothing: no frequency is 0 or 1.
+    frequency = (count + 1) / (len(split.photographs) + 2)
     nn.init.normal_(network.head.weight, std=0.01)
-    network.head.bias = nn.Parameter(torch.logit(share))
+    network.head.bias = nn.Parameter(torch.logit(frequency))
     return runtime.channels_last(network, runtime.device())
 
 
 def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:
-    """Make the multilabel soft margin loss of the peak scores (PRM 3.1)."""
+    """Return the multi-label soft margin loss of the class scores (PRM 3.1)."""
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
         images, tags = batch
         scores = peak_scores(network(images / 255), peak_gradient)
-        of_images = F.multilabel_soft_margin_loss(scores, tags, reduction="none")
-        return {"soft_margin": Mean(of_images.sum(), len(tags))}
+        image_losses = F.multilabel_soft_margin_loss(scores, tags, reduction="none")
+        return {"soft_margin": Mean(image_losses.sum(), len(tags))}
 
     return loss
