@@ -2,11 +2,10 @@
 
 Every line is a stage at ten times the images of its peer: milliseconds an image, of which the
 start is a part that more images share. The stages are the real ones, what they work on is that of
-`benchmarks.tiny`, so the figures show how cost grows, not what a photograph costs. Then what `dvc
-status` and a `dvc repro` with nothing to do cost with 10,000 photographs, beside the aim: every
-per-image stage has a store as the proposals' writer makes it, of 20 masks an image; of the other
-stages there is a file. DVC's cost grows with the number of files, which what is in them does not
-change.
+`tests.support.tiny`, so the figures show how cost grows, not what a photograph costs. Then what
+`dvc status` and a `dvc repro` with nothing to do cost with 10,000 photographs, beside the aim:
+every per-image stage has a store as the proposals' writer makes it, of 20 masks per image; of the
+other stages there is a file. DVC's cost grows with the number of files, not with their contents.
 """
 
 import os
@@ -25,9 +24,9 @@ import psutil
 import yaml
 
 from benchmarks.table import Line
-from benchmarks.tiny import HEIGHT, STAGES, WIDTH, use_grouping, write_project
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.common.masks import from_counts
+from tests.support.tiny import HEIGHT, STAGES, WIDTH, use_grouping, write_project
 
 COUNTS = (100, 1_000, 10_000)
 BACKBONE = "test_resnet"  # the least that timm has: it is made to test timm with

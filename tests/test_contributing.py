@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import yaml
-from imports import ROOT
 from PIL import Image
 
-from benchmarks.tiny import write_project
 from pipeline.artifacts.instances import InstanceStore
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
+from tests.support import ROOT
+from tests.support.tiny import write_project
 from wise.dependencies import code_of
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()

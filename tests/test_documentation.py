@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from imports import ROOT
+
+from tests.support import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PARAMETERS = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())

@@ -1,22 +1,15 @@
 """dvc.yaml, presets/, stages/ and data/ say the same; the truth is behind its door."""
 
-import importlib
-import os
 import re
-import shutil
 import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from imports import ROOT
 
-from pipeline.common.errors import InputError
-from pipeline.common.parameters import Parameters
+from tests.support import ROOT
 from wise.dependencies import code_of, is_code
-from wise.preset import write_preset
+from wise.parameters import model
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMETERS = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
@@ -26,15 +19,6 @@ PARAMETERS_OF_OTHERS = {
     "mask_rcnn_gt": ["mask_rcnn", "predictions"],
     "sharpmask": ["proposals.method", "proposals.source"],  # whether it is trained at all
 }
-
-
-def model(stage):
-    """The parameter model of a stage: the one class of its module that is called after it."""
-    module = importlib.import_module(f"stages.{stage}")
-    wanted = f"{stage.replace('_', '')}parameters"
-    (found,) = [value for name, value in vars(module).items() if name.lower() == wanted]
-    assert issubclass(found, Parameters)
-    return found
 
 
 def outs(stage):
@@ -130,54 +114,3 @@ def test_a_fresh_clone_has_the_embedded_default():
         for name in ("params.yaml", "presets/scenes.yaml")
     ]
     assert committed[0] == committed[1]
-
-
-@pytest.fixture
-def project(tmp_path):
-    shutil.copytree(ROOT / "presets", tmp_path / "presets")
-    return tmp_path
-
-
-@pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
-def test_a_preset_gives_valid_parameters(preset, project):
-    write_preset(preset, project)
-    written = yaml.safe_load((project / "params.yaml").read_text())
-    for stage in STAGES:
-        model(stage).parse(written[stage], stage)
-    changed = yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text())
-    for stage, values in changed.items():
-        if stage == "extends":
-            continue
-        for key, value in values.items():
-            if not isinstance(value, dict):
-                assert written[stage][key] == value
-
-
-def test_a_preset_starts_from_the_one_that_it_extends(project):
-    (project / "presets/mine.yaml").write_text("extends: voc2012-animals\nprm: {image_size: 64}\n")
-    write_preset("voc2012-animals", project)
-    expected = yaml.safe_load((project / "params.yaml").read_text())
-    write_preset("mine", project)
-    expected["prm"]["image_size"] = 64
-    assert yaml.safe_load((project / "params.yaml").read_text()) == expected
-
-
-def test_an_unknown_preset_is_named(project):
-    with pytest.raises(InputError, match="no preset voc2021; there are scenes, voc2012"):
-        write_preset("voc2021", project)
-    assert not (project / "params.yaml").exists()
-
-
-def test_the_command_finds_its_project_from_a_subfolder(project):
-    for name in ("stages", "deep/down"):
-        (project / name).mkdir(parents=True)
-    shutil.copy(ROOT / "dvc.yaml", project)
-    command = [sys.executable, "-m", "wise", "preset"]
-    ran = partial(subprocess.run, cwd=project / "deep" / "down", capture_output=True, text=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert ran([*command, "scenes"], env=environment).returncode == 0
-    assert (project / "params.yaml").read_text() == (ROOT / "presets/scenes.yaml").read_text()
-    wrong = ran([*command, "none"], env=environment)
-    assert wrong.returncode == 1
-    assert wrong.stderr.startswith("wise: no preset none; there are")
-    assert ran(command, env=environment).returncode == 2

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
-from imports import ROOT
 
+from tests.support import ROOT
 from wise.new import CODE
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -2,7 +2,7 @@
 
 import ast
 
-from imports import ROOT
+from tests.support import ROOT
 
 FLOORS = (
     {"common"},

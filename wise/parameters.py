@@ -42,19 +42,19 @@ def reference(project: Path) -> str:
     """The text of docs/parameters.md."""
     defaults = YAML(typ="safe").load((project / "presets" / "scenes.yaml").read_text())
     tables = [
-        f"\n## {stage}\n\n{parameter_table(_model(stage), values)}"
+        f"\n## {stage}\n\n{parameter_table(model(stage), values)}"
         for stage, values in defaults.items()
     ]
     return _INTRODUCTION + "".join(tables)
 
 
-def _model(stage: str) -> type[Parameters]:
+def model(stage: str) -> type[Parameters]:
     """The parameter model of a stage: its script imports it, and it is named after the stage."""
     module = importlib.import_module(f"stages.{stage}")
     wanted = f"{stage.replace('_', '')}parameters"
     (found,) = [value for name, value in vars(module).items() if name.lower() == wanted]
-    model: type[Parameters] = found
-    return model
+    parameters_of_stage: type[Parameters] = found
+    return parameters_of_stage
 
 
 def parameter_table(model: type[BaseModel], defaults: Mapping[str, Any]) -> str:

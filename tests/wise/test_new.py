@@ -1,0 +1,67 @@
+"""`wise new` and `wise check`, typed as a user would."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.support.running import run
+from wise.new import new
+from wise.parameters import model
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "photo graphs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["image;猫;dog, big"]
+    for number in range(10):
+        pixels = rng.integers(0, 256, (90, 120, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+        rows.append(f"{number}.jpg;{number % 2};{int(number % 3 == 0)}")
+    (folder / "tags.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def copy(photographs):
+    place = photographs.parent / "copy"
+    new(place, photographs, photographs / "tags.csv")
+    return place
+
+
+def test_a_working_copy_is_whole_and_under_control(copy, photographs):
+    written = yaml.safe_load((copy / "params.yaml").read_text())
+    for stage, values in written.items():
+        model(stage).parse(values, stage)
+    assert written["dataset"]["path"] == str(photographs)
+    assert written["proposals"]["method"] == "grouping"
+    assert written["sampler"]["agreement_power"] == 32
+    assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
+    assert run(copy, "git", "status", "--short").stdout == ""
+    assert (copy / ".dvc/config").is_file()
+
+
+def test_what_is_wrong_gives_status_1_and_json(copy, photographs):
+    (photographs / "3.jpg").write_bytes(b"no image")
+    done = run(copy / "pipeline", "python", "-m", "wise", "check", "--json", check=False)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert any("3.jpg: not an image" in problem["message"] for problem in report["problems"])
+    assert report["estimate"] is None
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_places_that_will_not_do_are_refused(photographs, inside):
+    place = photographs / "copy" if inside else photographs.parent
+    environment = (photographs.parent / "copy") if not inside else photographs
+    done = run(
+        environment, "wise", "new", str(place), "--images", str(photographs),
+        "--tags", str(photographs / "tags.csv"), check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"wise: {place}: ")
+    assert "Traceback" not in done.stderr
