@@ -1,6 +1,7 @@
 """CONTRIBUTING.md: its examples are applied to a tiny project, and run there."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -90,6 +91,17 @@ def test_the_dependencies_of_new_stages_are_found(project):
     assert "pipeline/detectors/filtering.py" in code_of(project, "filtering")
     assert "pipeline/detectors/regions.py" in code_of(project, "regions")
     assert "pipeline/detectors/filtering.py" not in code_of(project, "regions")
+
+
+def test_the_page_of_parameters_has_those_of_the_examples(project):
+    (project / "presets").mkdir()
+    shutil.copy(project / "params.yaml", project / "presets" / "scenes.yaml")
+    code = "from pathlib import Path; from wise.parameters import reference as r; print(r(Path()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for key in ("grid.cells", "min_area", "schedule.milestones"):
+        assert f"| `{key}` |" in done.stdout
 
 
 def test_a_dataset(project):
