@@ -1,4 +1,4 @@
-"""What will go wrong or weak with a dataset, found before hours are spent on it."""
+"""Checks of a dataset for errors and weaknesses before training."""
 
 import difflib
 from collections import Counter, defaultdict
@@ -15,29 +15,37 @@ from pipeline.common.errors import InputError
 from pipeline.dataset.index import DatasetParameters, choose_classes, concerns, read_listings
 from pipeline.dataset.listing import Listed, Listing, map_images, photograph
 
-# Of fewer images a class is hardly learnt; on a shorter side hardly anything has a shape.
+# A class with fewer images is hard to learn; objects in smaller photographs have no shape.
 FEW_IMAGES = 20
 TINY_SIDE = 64
-# Examples that a message names.
+# Number of examples in a message.
 _NAMED = 5
 
 
 class Problem(NamedTuple):
-    """What is wrong (a run would stop) or weak (it would not), in a line."""
+    """A problem of a dataset.
+
+    level : `wrong` stops a run, `weak` does not.
+    message : one line.
+    """
 
     level: Literal["wrong", "weak"]
     message: str
 
 
 class Checked(NamedTuple):
-    """The problems, and an index of what could be read; None if that is nothing."""
+    """The result of a check.
+
+    problems : that were found.
+    splits : index of the readable photographs per split; None if the tags cannot be read.
+    """
 
     problems: list[Problem]
     splits: dict[str, Split] | None
 
 
 def check(parameters: DatasetParameters, root: Path) -> Checked:
-    """Read all tags and decode every photograph once."""
+    """Check a dataset: read all tags and decode every photograph."""
     try:
         listings = read_listings(parameters, root)
         classes = choose_classes(parameters, listings)
@@ -71,7 +79,7 @@ def _of_tags(train: Listing, classes: tuple[str, ...]) -> Iterator[str]:
         yield f"tag {tag} ({images[tag]} images) is no class of dataset.classes{guess}"
     for name in classes:
         if images[name] < FEW_IMAGES:
-            # A misspelt tag is rarer than the one that was meant.
+            # A misspelled tag is rarer than the intended one.
             near = _nearest(name, [other for other in classes if images[other] > images[name]])
             guess = f"; is {near} meant?" if near else ""
             yield f"class {name}: {images[name]} training images are few{guess}"
@@ -103,7 +111,7 @@ def _nearest(tag: str, names: Sequence[str]) -> str | None:
 
 
 def _of_files(listings: Mapping[str, Listing], root: Path) -> Iterator[str]:
-    """Photographs of the folder that no row of the table names."""
+    """Find photographs of the folder that are in no row of the table."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items()}
     listed = {image.file for listing in listings.values() for image in listing.images}
     unlisted = sorted(

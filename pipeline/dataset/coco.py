@@ -24,7 +24,7 @@ from pipeline.common.segmentation import segmentation_rle
 from pipeline.dataset.listing import Listed
 
 Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
-# Further out, a polygon is of another image, or made to fill the memory when it is drawn.
+# Polygons further out belong to another image, or could exhaust the memory when rasterized.
 Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
 
 
@@ -64,15 +64,15 @@ class _Document(_Entry):
 
 
 def read_lists(tags: Path, root: Path, names: Sequence[str]) -> dict[str, list[Listed]]:
-    """Read the images of every list: of `names` from a folder, of '' from a single file.
+    """Read the images of the lists `names`, or of the list '' if `tags` is a single file.
 
-    A folder holds `instances_NAME.json`, as COCO's own. Photographs lie in `root / NAME`, as
-    COCO's own do, or else in `root`.
+    As in COCO, a folder of annotations holds `instances_NAME.json`, and photographs are in
+    `root / NAME`. If that folder does not exist, they are in `root`.
 
     Raises
     ------
     InputError
-        If a file is missing, or no annotations in COCO's format.
+        If a file is missing or is not in COCO's format.
     """
     if tags.is_dir():
         return {name: _listed(annotation_file(tags, name), root, name) for name in names}
@@ -80,7 +80,7 @@ def read_lists(tags: Path, root: Path, names: Sequence[str]) -> dict[str, list[L
 
 
 def annotation_file(tags: Path, name: str) -> Path:
-    """The annotations of a list; `tags` is their folder, or the one file of all lists."""
+    """Return the annotation file of a list; `tags` is the folder, or the only file."""
     return tags / f"instances_{name}.json" if tags.is_dir() else tags
 
 

@@ -25,7 +25,13 @@ IMAGE, TAGS, TAG, SPLIT = "image", "tags", "tag", "split"
 
 
 class Row(NamedTuple):
-    """What a row says: where it is (for messages), of which image, which tags, which list."""
+    """A row of the table.
+
+    where : file and line, for error messages.
+    image : path of the image.
+    tags : of the image.
+    split : name of the list; empty if there is none.
+    """
 
     where: str
     image: str
@@ -34,12 +40,12 @@ class Row(NamedTuple):
 
 
 def read_table(path: Path) -> dict[str, list[Listed]]:
-    """Read the images of every list; those that name no list are under ''.
+    """Read the images of every list; images without a list are under ''.
 
     Raises
     ------
     InputError
-        If the file is missing, no CSV of one of the three shapes, or contradicts itself.
+        If the file is missing, is not CSV in one of the three forms, or contradicts itself.
     """
     header, records = _records(path)
     rows = [_row(path, header, line, cells) for line, cells in records]
@@ -63,7 +69,7 @@ def read_table(path: Path) -> dict[str, list[Listed]]:
 
 
 def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, and the rows with the numbers of their lines; blank rows are left out."""
+    """Return the header, and the rows with their line numbers, without blank rows."""
     text = _text(path)
     first = text.split("\n", 1)[0]
     headers = {mark: _header(next(csv.reader([first], delimiter=mark))) for mark in DELIMITERS}
@@ -149,5 +155,5 @@ def _tags(where: str, values: Mapping[str, str]) -> frozenset[str]:
 
 
 def _clean(text: str) -> str:
-    """Without blanks around it, its letters composed in one way, so that equal means equal."""
+    """Strip whitespace and normalize to Unicode NFC, so that equal names compare equal."""
     return unicodedata.normalize("NFC", text).strip()

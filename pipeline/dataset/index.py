@@ -1,4 +1,4 @@
-"""The photographs that a pipeline is run on: an index of each split and, apart, its truth."""
+"""Reading of datasets: an index of each split and, separately, its ground truth."""
 
 import difflib
 from collections import Counter
@@ -22,7 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
 class DatasetParameters(Parameters):
-    """Which photographs, which lists of them, which classes."""
+    """The photographs, their lists and their classes."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "val_share": "val_fraction",
@@ -37,13 +37,13 @@ class DatasetParameters(Parameters):
         description="what the tags are read from: a table (folder); a file, or a folder of "
         "instances_LIST.json (coco); ImageSets/Main or Annotations of path (voc)",
     )
-    train: Name = Field(description="list that is trained on")
-    val: Name = Field(description="list that is evaluated on")
+    train: Name = Field(description="name of the list for training")
+    val: Name = Field(description="name of the list for evaluation")
     val_fraction: float = Field(
-        gt=0, lt=1, description="share of the list val where the tags name no lists"
+        gt=0, lt=1, description="fraction of images in val if the tags name no lists"
     )
     classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        description="the classes, in their order; none: all tags of the training images"
+        description="names of the classes, in order; if empty, all tags of the training images"
     )
 
     @model_validator(mode="after")
@@ -59,7 +59,7 @@ class DatasetParameters(Parameters):
 
 
 def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listing]:
-    """List the images of `train` and `val`, without opening one.
+    """List the images of `train` and `val` without opening them.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
     lists = _lists(parameters, root, tuple(names.values()))
     if set(lists) == {""}:
         lists = dict(
-            zip(names.values(), _shared_out(lists[""], parameters.val_fraction), strict=True)
+            zip(names.values(), _random_split(lists[""], parameters.val_fraction), strict=True)
         )
     listings = {}
     for split, name in names.items():
@@ -90,7 +90,7 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
 def _lists(
     parameters: DatasetParameters, root: Path, names: Sequence[str]
 ) -> dict[str, list[Listed]]:
-    """The images of the lists; of '' where the tags name no lists."""
+    """Read the images of the lists, or of the list '' if the tags name no lists."""
     if parameters.kind == "folder":
         lists = folder.read_table(Path(parameters.tags))
         if "" in lists and len(lists) > 1:
@@ -103,18 +103,18 @@ def _lists(
     return {name: voc.read_list(root, name, parameters.classes, source) for name in names}
 
 
-def _shared_out(images: Sequence[Listed], share: float) -> tuple[list[Listed], list[Listed]]:
-    """Part images by a digest of their names: a new image moves no other to the other side.
+def _random_split(images: Sequence[Listed], fraction: float) -> tuple[list[Listed], list[Listed]]:
+    """Split images by a digest of their names: adding an image does not move the others.
 
-    At least one image, where there are two, is on either side.
+    Both lists have at least one image.
     """
     if len(images) < 2:
         raise InputError(f"{len(images)} image: at least one to train on and one more are needed")
-    # In 1/2**32; the lowest is always for evaluation, the highest never.
-    lot = {image.id: int(sha256(image.id.encode()).hexdigest()[:8], 16) for image in images}
-    by_lot = sorted(lot, key=lambda name: (lot[name], name))
-    evaluated = {name for name in by_lot if lot[name] < share * 2**32} | {by_lot[0]}
-    evaluated.discard(by_lot[-1])
+    # The first 32 bits; the lowest digest is always for evaluation, the highest never.
+    digest = {image.id: int(sha256(image.id.encode()).hexdigest()[:8], 16) for image in images}
+    by_digest = sorted(digest, key=lambda name: (digest[name], name))
+    evaluated = {name for name in by_digest if digest[name] < fraction * 2**32} | {by_digest[0]}
+    evaluated.discard(by_digest[-1])
     return (
         [image for image in images if image.id not in evaluated],
         [image for image in images if image.id in evaluated],
@@ -124,12 +124,12 @@ def _shared_out(images: Sequence[Listed], share: float) -> tuple[list[Listed], l
 def choose_classes(
     parameters: DatasetParameters, listings: Mapping[str, Listing]
 ) -> tuple[str, ...]:
-    """The classes that the parameters name, or else all tags of the training images.
+    """Return the classes of the parameters, or all tags of the training images by default.
 
     Raises
     ------
     InputError
-        If a class has no image to learn from, or there is no class.
+        If a class has no training image, or there is no class.
     """
     known = listings["train"].tags()
     for name in parameters.classes:
@@ -146,14 +146,14 @@ def choose_classes(
 
 
 def read_splits(parameters: DatasetParameters, root: Path, unfinished: Path) -> dict[str, Split]:
-    """Index the splits `train` and `val`; every photograph is decoded once.
+    """Index the splits `train` and `val`, decoding every photograph once.
 
-    What is known is noted in the folder `unfinished`, from which a call after a kill goes on.
+    Results are recorded in the folder `unfinished`, from which an interrupted call resumes.
 
     Raises
     ------
     InputError
-        If a file is missing or broken, or a class has no image to learn from.
+        If a file is missing or broken, or a class has no training image.
     """
     listings = read_listings(parameters, root)
     classes = choose_classes(parameters, listings)
@@ -187,7 +187,7 @@ def _read_truth(parameters: DatasetParameters, root: Path, name: str, split: Spl
 
 
 def concerns(splits: Mapping[str, Split]) -> list[str]:
-    """What is allowed, and yet most likely not meant: a line each."""
+    """Return warnings, one line each, about what is allowed but most likely a mistake."""
     train, val = splits["train"], splits["val"]
     seen = Counter(tag for photograph in train.photographs for tag in photograph.tags)
     lines = [

@@ -1,4 +1,4 @@
-"""What every form of dataset is brought to: a list of images, not one of them opened yet."""
+"""Lists of images, the common form of all datasets, and their decoding."""
 
 import os
 import unicodedata
@@ -21,7 +21,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image: its name in the dataset, its file in the folder of photographs, its tags."""
+    """An image of a list.
+
+    id : name in the dataset.
+    file : path relative to the folder of photographs.
+    tags : names of classes.
+    """
 
     id: str
     file: str
@@ -30,25 +35,32 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of one list, and `root`, the folder of photographs that their files are in."""
+    """A list of images.
+
+    root : folder of the photographs.
+    images : in the order of the list.
+    """
 
     root: Path
     images: tuple[Listed, ...]
 
     def tags(self) -> list[str]:
-        """All tags of the images, in alphabetical order."""
+        """Return all tags of the images, in alphabetical order."""
         return sorted(frozenset[str]().union(*(image.tags for image in self.images)))
 
 
 def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Path) -> Split:
-    """Decode every image of the list `name` once; of its tags keep the `classes`.
+    """Decode every image of a list once, and index it with those of its tags that are classes.
 
-    What is known is noted in the file `unfinished`, from which a call after a kill goes on.
+    Parameters
+    ----------
+    name : of the list, for the progress bar.
+    unfinished : file in which results are recorded, and from which an interrupted call resumes.
 
     Raises
     ------
     InputError
-        If a photograph is missing or broken, or lies outside of the folder.
+        If a photograph is missing or broken, or is outside the folder.
     """
     known = _noted(unfinished)
     remaining = listing.images[len(known) :]
@@ -61,7 +73,7 @@ def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Pat
 
 
 def _noted(file: Path) -> list[Photograph]:
-    """Read a file of one photograph a line; of its last line there may be a part, which goes."""
+    """Read a file with one photograph per line, and remove an incomplete last line."""
     if not file.exists():
         return []
     content = file.read_bytes()
@@ -73,13 +85,13 @@ def _noted(file: Path) -> list[Photograph]:
 def map_images(
     function: Callable[[Listed], Result], images: Sequence[Listed], name: str
 ) -> Iterable[Result]:
-    """Call a function with every image, in worker processes, and show the progress."""
+    """Apply a function to every image in worker processes, and show the progress."""
     results = ordered_map(function, images, runtime.workers())
     return track(results, len(images), f"photographs of {name}")
 
 
 def photograph(root: Path, classes: tuple[str, ...], image: Listed) -> Photograph:
-    """Describe an image by its decoded size and the digest of its bytes, or raise InputError."""
+    """Decode an image and return its size, digest and tags. Raises InputError if it is broken."""
     path = inside(root, image.file)
     height, width, _ = read_image(path).shape
     return Photograph(
@@ -93,13 +105,12 @@ def photograph(root: Path, classes: tuple[str, ...], image: Listed) -> Photograp
 
 
 def inside(root: Path, file: str) -> Path:
-    """The path of a file that a list names, however the name is composed (Unicode NFC or NFD).
+    """Return the path of a file in a folder; its name may be in Unicode form NFC or NFD.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is not in the folder: by an absolute path, by `..`, or
-        by a link.
+        If the file does not exist, or is outside the folder: by an absolute path, `..` or a link.
     """
     if "\0" in file or "\\" in file or is_outside(file):
         raise InputError(f"{file!r}: not a path in {root}; allowed are names and a/b/name.jpg")
@@ -113,13 +124,13 @@ def inside(root: Path, file: str) -> Path:
 
 
 def is_outside(file: str) -> bool:
-    """Whether a path is absolute, or goes up."""
+    """Whether a path is absolute or contains `..`."""
     path = PurePosixPath(file)
     return path.is_absolute() or ".." in path.parts or not path.name
 
 
 def _spellings(root: Path, file: str) -> Iterable[Path]:
-    """A name as it is given, and as other systems would compose its letters and accents."""
+    """Yield the path as given, and in both Unicode forms."""
     yield root / file
     yield root / unicodedata.normalize("NFC", file)
     yield root / unicodedata.normalize("NFD", file)

@@ -1,4 +1,4 @@
-"""Photographs in the form of Pascal VOC: their lists and tags and, apart from these, true masks.
+"""Datasets in Pascal VOC's format: lists, tags and, separately, true masks.
 
 The folder of a year holds `JPEGImages/ID.jpg`, the lists `ImageSets/{Segmentation,Main}/LIST.txt`,
 image-level tags either in `ImageSets/Main/CLASS_LIST.txt` or as the names of the objects in
@@ -34,7 +34,7 @@ TagSource = Literal["main", "annotations"]
 def read_list(folder: Path, name: str, classes: Collection[str], tags: TagSource) -> list[Listed]:
     """Read the images of the list `name` and which of the `classes` (none: of all) they show.
 
-    An object marked difficult counts as seen, as in PRM. No box and no mask is looked at.
+    Objects marked difficult count as present, as in PRM. Boxes and masks are not read.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _is_file_name(image_id: str) -> bool:
 
 
 def _lists(folder: Path) -> set[str]:
-    """Names of lists: the files that, unlike those of tags, hold ids alone."""
+    """Return the names of the lists: unlike files of tags, they contain only ids."""
     sets = folder / "ImageSets"
     alone = (
         path
@@ -118,10 +118,10 @@ def _lists(folder: Path) -> set[str]:
 
 
 def _classes_of_lists(folder: Path, name: str) -> list[str]:
-    """Every class with a file of tags for the list `name`, in alphabetical order.
+    """Return the classes with a file of tags for the list `name`, in alphabetical order.
 
-    `cat_small_train` is of the class cat if there is a list small_train, and else of the class
-    cat_small in the list train.
+    `cat_small_train` belongs to the class cat if there is a list small_train, and otherwise to
+    the class cat_small and the list train.
     """
     stems = {path.stem for path in folder.glob(f"ImageSets/Main/*_{name}.txt")}
     longer = {other for other in _lists(folder) if other.endswith(f"_{name}")}
@@ -145,7 +145,7 @@ def _seen_in_lists(
 
 
 def _flags(path: Path) -> dict[str, str]:
-    """From image to 1 (seen), 0 (only difficult objects) or -1."""
+    """Map image ids to 1 (present), 0 (only difficult objects) or -1 (absent)."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; there must be one of every class and list")
     flags = {}
@@ -158,7 +158,7 @@ def _flags(path: Path) -> dict[str, str]:
 
 
 def _named(folder: Path, ids: Iterable[str]) -> dict[str, set[str]]:
-    """From image to the names of the objects in its annotation."""
+    """Map image ids to the names of the objects in their annotations."""
     return {i: _object_names(folder / "Annotations" / f"{i}.xml") for i in ids}
 
 
@@ -217,14 +217,14 @@ def _true_image(
 
 
 def _majority(kinds: NDArray[np.uint8]) -> int:
-    """The most frequent class number, or 0 if no pixel has a class."""
+    """Return the most frequent class number, or 0 if no pixel has a class."""
     votes = np.bincount(kinds, minlength=256)
     votes[[BACKGROUND, VOID]] = 0
     return int(votes.argmax())
 
 
 def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
-    """The numbers in a mask file, uint8 of shape (height, width)."""
+    """Read the numbers of a mask file, uint8 (height, width)."""
     with open_image(path) as image:
         if image.mode not in ("P", "L"):
             raise InputError(f"{path}: a PNG with a palette is needed, not one of {image.mode}")
@@ -239,7 +239,7 @@ def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
 def _check_numbering(
     folder: Path, numbered: Sequence[str], photographs: Sequence[Photograph], truth: Truth
 ) -> None:
-    """Refuse masks whose classes are mostly not among the tags of their photographs."""
+    """Raise an error if most masks have classes that are not tags of their photographs."""
     tagged = [
         truth.classes[instance.label] in photograph.tags
         for photograph, image in zip(photographs, truth.images, strict=True)
@@ -261,7 +261,7 @@ def _mask_file(folder: Path, of: Literal["Object", "Class"], image_id: str) -> P
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank."""
+    """Read the lines of a text file that are not blank."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

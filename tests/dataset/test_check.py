@@ -112,8 +112,8 @@ def test_unlisted_and_tiny_photographs_are_noticed(folder):
 def test_settings_fit_the_number_and_the_size_of_photographs():
     small = sizing.fitting(40, [(100, 140)], batch=4)
     large = sizing.fitting(100_000, [(3000, 4000)], batch=4)
-    assert small["prm"]["schedule"]["epochs"] == sizing.MOST_EPOCHS
-    assert large["prm"]["schedule"]["epochs"] == sizing.LEAST_EPOCHS
+    assert small["prm"]["schedule"]["epochs"] == sizing.MAX_EPOCHS
+    assert large["prm"]["schedule"]["epochs"] == sizing.MIN_EPOCHS
     assert small["prm"]["image_size"] < large["prm"]["image_size"]
     for settings in (small, large):
         schedule = settings["mask_rcnn"]["schedule"]

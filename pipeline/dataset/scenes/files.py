@@ -15,11 +15,8 @@ from pipeline.dataset.scenes.patterns import CLASSES, SOURCE_CLASSES
 from pipeline.dataset.scenes.scene import Scene, source_scene, target_scene
 
 Progress = Callable[[Iterable[int], int], Iterable[int]]
-EASY_SHARE, EASY_PIXELS = 0.5, 240  # less of an object is marked difficult
-
-
-# --- Files
-
+# Objects of which less is visible are marked difficult: as a fraction, and in pixels.
+EASY_SHARE, EASY_PIXELS = 0.5, 240
 VOID = 255
 
 

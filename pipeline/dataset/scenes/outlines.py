@@ -1,6 +1,6 @@
-"""Silhouettes of the objects of generated scenes.
+"""Silhouettes of the objects in generated scenes.
 
-Here y points down and any unit will do: placing an object sets its long side.
+The y axis points down. The unit is arbitrary: objects are scaled when they are placed.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,7 @@ from scipy.interpolate import PchipInterpolator
 
 Array = npt.NDArray[np.float64]
 
-# --- Outlines. Here y points down and any unit will do: placing an object sets its long side.
-
-# What a part of an object is painted with; a hole shows what lies behind the object.
+# What a part of an object is painted with; a hole shows the background.
 HOLE, BASE, TRIM = range(3)
 Parts = list[tuple[int, Array]]
 

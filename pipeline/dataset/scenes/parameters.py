@@ -1,4 +1,4 @@
-"""Settings of the stage `scenes`."""
+"""Parameters of the stage `scenes`."""
 
 from pydantic import Field, NonNegativeInt
 
@@ -6,9 +6,9 @@ from pipeline.common.parameters import Parameters
 
 
 class ScenesParameters(Parameters):
-    """How many scenes are generated; none where the photographs are others."""
+    """Number of generated scenes; 0 if another dataset is used."""
 
     train: NonNegativeInt = Field(description="images of the training list")
     val: NonNegativeInt = Field(description="images of the evaluation list")
     source: NonNegativeInt = Field(description="images for training the proposal network")
-    seed: NonNegativeInt = Field(description="of the generator")
+    seed: NonNegativeInt = Field(description="seed of the generated scenes")

@@ -1,7 +1,7 @@
-"""Textures of generated scenes, and which class looks how.
+"""Textures of generated scenes, and the appearance of their classes.
 
-A pattern is a field (h, w) of about 0 to 1 that mixes two colors. Its `at` (2, h, w) holds the
-coordinates across and along an object, in half long sides.
+A pattern is a field (h, w) of about 0 to 1 that mixes two colors. Its argument `at` (2, h, w)
+holds the coordinates across and along an object, in units of half its longer side.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from pipeline.dataset.scenes.outlines import OUTLINES, Array
-
-# fmt: on
-
-# --- Patterns: fields (h, w) of about 0 to 1 that mix two colors. `at` (2, h, w) holds the
-# coordinates across and along an object, in half long sides.
 
 
 def noise(rng: Generator, at: Array) -> Array:
@@ -94,11 +89,11 @@ def _wood(rng: Generator, at: Array) -> Array:
 
 
 class Look(NamedTuple):
-    """How objects of a class are painted and held."""
+    """The appearance of the objects of a class."""
 
     pattern: Callable[[Generator, Array], Array]
-    hues: tuple[float, ...]  # 0 to 1, one of which an object has about
-    tilt: float  # largest rotation, radians
+    hues: tuple[float, ...]  # 0 to 1; an object has approximately one of them
+    tilt: float  # maximum rotation, radians
 
 
 PATTERNS = (

@@ -1,8 +1,8 @@
 """Generated scenes: textured objects that overlap on textured clutter, with exact masks.
 
 Target scenes show `CLASSES` and are written as Pascal VOC; source scenes show other silhouettes,
-`SOURCE_CLASSES`, and are written as COCO. An image depends on nothing but the seed, the name of
-its list and its index.
+`SOURCE_CLASSES`, and are written as COCO. An image depends only on the seed, the name of its
+list and its index.
 """
 
 import colorsys
@@ -31,8 +31,8 @@ from pipeline.dataset.scenes.patterns import CLASSES, LOOKS, PATTERNS, SOURCE_CL
 
 Bytes = npt.NDArray[np.uint8]
 
-# What is seen together: a target scene draws its objects from one of these.
-PLACES = (
+# Classes that occur together: the objects of a target scene are drawn from one of these.
+CONTEXTS = (
     ("crab", "crab", "fish", "fish", "bottle", "kite"),
     ("mushroom", "mushroom", "butterfly", "butterfly", "cactus"),
     ("key", "key", "bottle", "bottle", "mushroom"),
@@ -40,19 +40,18 @@ PLACES = (
     CLASSES,
 )
 
-# --- Scenes
-
 ASPECTS = (4 / 3, 3 / 4, 1.0, 3 / 2)
-OBJECTS = (1, 1, 2, 2, 2, 3, 3, 4, 5, 6)  # how many a scene has, one entry as likely as another
+OBJECTS = (1, 1, 2, 2, 2, 3, 3, 4, 5, 6)  # number of objects per scene, equally likely entries
 SUPERSAMPLING = 3
-MIN_SHARE, MIN_PIXELS = 0.4, 150  # less of an object is not worth a mask
+# Minimum of an object that must be visible: as a fraction, and in pixels.
+MIN_SHARE, MIN_PIXELS = 0.4, 150
 
 
 class Sprite(NamedTuple):
-    """An object in its place; the arrays cover its window in the frame."""
+    """An object at its position; the arrays cover its window in the image."""
 
-    size: float  # long side, pixels
-    area: int  # pixels of the silhouette, those beyond the frame included
+    size: float  # longer side, pixels
+    area: int  # pixels of the silhouette, including those outside the image
     window: tuple[slice, slice]
     alpha: Array  # (h, w) coverage, 0 to 1
     trim: Array  # (h, w) coverage by parts painted as trim, 0 to 1
@@ -60,23 +59,23 @@ class Sprite(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A photograph with its instances, numbered from 1, back to front."""
+    """An image with its instances, numbered from 1, back to front."""
 
     image: Bytes  # (H, W, 3)
-    labels: Bytes  # (H, W), 0 or the number of the instance seen there
-    names: list[str]
-    shares: list[float]  # visible part of each silhouette
+    labels: Bytes  # (H, W), number of the visible instance, or 0
+    names: list[str]  # class of each instance
+    shares: list[float]  # visible fraction of each silhouette
 
 
 def target_scene(seed: int, list_name: str, index: int) -> Scene:
-    """Draw the scene of an index of a list of target scenes."""
+    """Draw the target scene with an index in a list."""
     rng = _generator(seed, list_name, index)
-    place = PLACES[rng.integers(len(PLACES))]
-    return _draw_scene(rng, rng.choice(place, rng.choice(OBJECTS)).tolist())
+    context = CONTEXTS[rng.integers(len(CONTEXTS))]
+    return _draw_scene(rng, rng.choice(context, rng.choice(OBJECTS)).tolist())
 
 
 def source_scene(seed: int, index: int) -> Scene:
-    """Draw the scene of an index of the source scenes."""
+    """Draw the source scene with an index."""
     rng = _generator(seed, "source", index)
     return _draw_scene(rng, rng.choice(SOURCE_CLASSES, rng.choice(OBJECTS)).tolist())
 
@@ -126,7 +125,7 @@ def _arrange(
 def _cut_out(
     rng: Generator, parts: Parts, size: float, tilt: float, frame: tuple[int, int]
 ) -> Sprite:
-    """Turn `parts`, scale their long side to `size` pixels and put them somewhere in `frame`."""
+    """Rotate `parts`, scale their longer side to `size` pixels and place them in `frame`."""
     turn = np.diag([rng.choice([-1, 1]), 1]) @ rotation(rng.uniform(-tilt, tilt))
     corners = np.concatenate([part for _, part in parts]) @ turn
     low, high = corners.min(axis=0), corners.max(axis=0)
