@@ -9,8 +9,9 @@ from pipeline.artifacts.truth import Truth
 from pipeline.common import files
 from pipeline.common.progress import track
 from pipeline.evaluation import by_size, stage_quality, tables
+from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
-from pipeline.evaluation.summary import evaluate
+from pipeline.evaluation.summary import evaluate, mean_names
 from stages.common.parameters import read_parameters
 from stages.common.run import run
 from stages.common.scratch import check_inputs, once, scratch
@@ -23,10 +24,12 @@ def main() -> None:
     shelf = Shelf()
     truth = {split: artifact.open() for split, artifact in shelf.truth.items()}
     with scratch("evaluation") as work:
-        metrics = evaluate_methods(open_methods(shelf, truth), parameters, work)
+        metrics, compared = evaluate_methods(open_methods(shelf, truth), parameters, work)
         quality = evaluate_stages(shelf, truth, work)
-        files.write_json(work / "metrics.json", {**metrics, **quality}, indent=1)
-        table = tables.of_evaluation(metrics, quality, shelf.proposals["train"].open().attributes)
+        content = {**metrics, "differences": compared, **quality}
+        files.write_json(work / "metrics.json", content, indent=1)
+        source = shelf.proposals["train"].open().attributes
+        table = tables.of_evaluation(metrics, compared, quality, source)
         files.write_bytes(work / "table.md", table.encode())
         check_inputs(work)
         for part in sorted(work.glob("[!.]*")):
@@ -42,12 +45,19 @@ def main() -> None:
 
 def evaluate_methods(
     methods: dict[str, Method], parameters: EvaluationParameters, work: Path
-) -> dict[str, Any]:
-    """Evaluate every method; write its instances, and the metrics by class, size and count."""
-    metrics, overlaps = {}, {}
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Evaluate every method; write its instances, and the metrics by class, size and count.
+
+    Returns
+    -------
+    The metrics by method, and the differences between methods.
+    """
+    metrics, estimates, overlaps = {}, {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
-        metrics[name], overlaps[name] = once(work, place.stem, evaluate_method, method, parameters)
+        metrics[name], estimates[name], overlaps[name] = once(
+            work, place.stem, evaluate_method, method, parameters
+        )
         if not place.exists():
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
@@ -58,15 +68,15 @@ def evaluate_methods(
     tables.write_by_class(work / "by_class.csv", metrics, parameters.middle)
     by_size.write_by_area(work / "by_area.csv", overlaps)
     by_size.write_by_count(work / "by_count.csv", overlaps)
-    return metrics
+    return metrics, differences(estimates, mean_names(parameters))
 
 
 def evaluate_method(
     method: Method, parameters: EvaluationParameters
-) -> tuple[dict[str, Any], by_size.Overlaps]:
+) -> tuple[dict[str, Any], Estimates, by_size.Overlaps]:
     """Evaluate a method by every protocol, and instance by instance."""
     pairs = pairs_of(method, parameters)
-    return evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
+    return *evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
 
 
 def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:

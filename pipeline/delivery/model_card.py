@@ -62,7 +62,7 @@ def model_card(origin: DetectorOrigin) -> str:
 
 
 def _is_mean(name: str) -> bool:
-    return name.startswith("mAP") or name == "ABO"
+    return (name.startswith("mAP") and not name.endswith("_interval")) or name == "ABO"
 
 
 def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,40 @@ from pipeline.evaluation.protocols import Pair
 LOCALISED = 0.5  # Jaccard similarity of boxes from which an object is localised
 
 
+@dataclass(frozen=True)
+class Matches:
+    """The n detections of a class, highest score first, and whether they match true instances.
+
+    image : int64 (n,), position of the image.
+    right : bool (thresholds, n), whether the detection matches at that IoU.
+    instances : int64 (images,), number of true instances.
+    """
+
+    image: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    instances: NDArray[np.int64]
+
+
 def average_precision(
     pairs: Sequence[Pair], classes: int, thresholds: Sequence[float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Matches]]:
     """101-point interpolated average precision of masks and of boxes, 0 to 1, by pycocotools.
 
     Returns
     -------
-    Two of float64, shape (thresholds, classes), NaN for a class without true instances.
+    Two of float64, shape (thresholds, classes), NaN for a class without true instances; and the
+    matches of the masks of every class.
     """
     # The protocol has limited the detections per image and class already.
     limit = max((len(pair.found.masks) for pair in pairs), default=0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to it
         true = _as_coco(pairs, [pair.true for pair in pairs], classes)
         found = _as_coco(pairs, [pair.found for pair in pairs], classes)
+        of_masks, of_boxes = COCOeval(true, found, "segm"), COCOeval(true, found, "bbox")
         return (
-            _average_precision(COCOeval(true, found, "segm"), thresholds, limit),
-            _average_precision(COCOeval(true, found, "bbox"), thresholds, limit),
+            _average_precision(of_masks, thresholds, limit),
+            _average_precision(of_boxes, thresholds, limit),
+            _matches(of_masks, classes, len(thresholds)),
         )
 
 
@@ -51,6 +69,30 @@ def _average_precision(
     precision: NDArray[np.float64] = evaluation.eval["precision"][..., 0, 0]
     mean: NDArray[np.float64] = np.where(precision < 0, np.nan, precision).mean(axis=1)
     return mean
+
+
+def _matches(evaluation: Any, classes: int, thresholds: int) -> list[Matches]:
+    """Collect what pycocotools matched image by image, class by class."""
+    images = len(evaluation.params.imgIds)
+    by_class = [evaluation.evalImgs[k * images : (k + 1) * images] for k in range(classes)]
+    return [_matches_of_class(of_images, thresholds) for of_images in by_class]
+
+
+def _matches_of_class(of_images: Sequence[Any], thresholds: int) -> Matches:
+    """`of_images` are pycocotools' results image by image, None where there is nothing."""
+    known = [(number, image) for number, image in enumerate(of_images) if image is not None]
+    score = np.concatenate([np.zeros(0), *(image["dtScores"] for _, image in known)])
+    matched = [image["dtMatches"] > 0 for _, image in known]
+    numbers = [np.full(len(image["dtScores"]), number) for number, image in known]
+    instances = np.zeros(len(of_images), np.int64)
+    for number, image in known:
+        instances[number] = len(image["gtIds"])
+    best = np.argsort(-score, kind="stable")
+    return Matches(
+        np.concatenate([np.zeros(0, np.int64), *numbers])[best],
+        np.concatenate([np.zeros((thresholds, 0), bool), *matched], axis=1)[:, best],
+        instances,
+    )
 
 
 def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int) -> COCO:

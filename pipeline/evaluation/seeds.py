@@ -42,7 +42,7 @@ def spread(runs: Sequence[Mapping[str, Any]]) -> Spread:
         found.setdefault(method, {})[protocol] = {
             name: _moments([run[method][protocol][name] for run in runs])
             for name in summary
-            if name not in ("images", "instances", "per_class")
+            if name not in ("images", "instances", "per_class") and not name.endswith("_interval")
         }
     return found
 

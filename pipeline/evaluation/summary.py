@@ -6,6 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.intervals import (
+    Estimates,
+    Floats,
+    draw_resamples,
+    resampled_mean,
+    with_intervals,
+)
 from pipeline.evaluation.measures import (
     average_best_overlap,
     average_precision,
@@ -19,7 +26,9 @@ from pipeline.evaluation.protocols import EvaluationParameters, Pairs
 OF_BOXES_AND_COUNTS = ("box_", "CorLoc", "count_error")
 
 
-def evaluate(pairs: Mapping[str, Pairs], parameters: EvaluationParameters) -> dict[str, Any]:
+def evaluate(
+    pairs: Mapping[str, Pairs], parameters: EvaluationParameters
+) -> tuple[dict[str, Any], Estimates]:
     """Judge a method, paired with the truth by `pairs_of`, by every protocol.
 
     Returns
@@ -27,14 +36,21 @@ def evaluate(pairs: Mapping[str, Pairs], parameters: EvaluationParameters) -> di
     Protocol -> `images` and `instances` that it was judged on; in percent `mAPxx` of masks for
     every threshold, `ABO`, `box_mAPxx` of boxes, `CorLoc`; `count_error`, in instances an image;
     `per_class` the same class by class. What nothing is known of, for want of true instances or
-    of a cut of scores, is None, and left out of the means over classes.
+    of a cut of scores, is None, and left out of the means over classes. `mAPxx_interval` is the
+    95 % bootstrap interval of `mAPxx` over images. And the estimates that `differences` compares.
     """
-    return {name: _summary(of_protocol, parameters) for name, of_protocol in pairs.items()}
+    summaries, values, resampled = {}, {}, {}
+    for name, of_protocol in pairs.items():
+        summaries[name], values[name], resampled[name] = _summary(of_protocol, parameters)
+    return summaries, Estimates(values, resampled)
 
 
-def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, Any]:
+def _summary(
+    of_protocol: Pairs, parameters: EvaluationParameters
+) -> tuple[dict[str, Any], Floats, Floats]:
+    """The numbers, and mAP of the images and of resamples: (thresholds, [resamples])."""
     pairs, count = of_protocol.pairs, len(of_protocol.classes)
-    of_masks, of_boxes = average_precision(pairs, count, parameters.iou_thresholds)
+    of_masks, of_boxes, matches = average_precision(pairs, count, parameters.iou_thresholds)
     columns = {
         **dict(zip(parameters.names, of_masks, strict=True)),
         "ABO": average_best_overlap(pairs, count),
@@ -44,10 +60,14 @@ def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, 
     errors, error = count_errors(pairs, count)
     if not of_protocol.thresholded:
         errors, error = np.full(count, math.nan), math.nan
-    return {
+    values = np.array([mean_of_known(column) for column in of_masks])
+    resampled = resampled_mean(matches, draw_resamples(len(pairs)))
+    means = {_mean_name(name): _percent(mean_of_known(of)) for name, of in columns.items()}
+    summary = {
         "images": len(pairs),
         "instances": sum(len(pair.true.masks) for pair in pairs),
-        **{_mean_name(name): _percent(mean_of_known(column)) for name, column in columns.items()},
+        **means,
+        **with_intervals(mean_names(parameters), values, resampled),
         "count_error": _rounded(error),
         "per_class": {
             class_name: {name: _percent(column[label]) for name, column in columns.items()}
@@ -55,6 +75,12 @@ def _summary(of_protocol: Pairs, parameters: EvaluationParameters) -> dict[str, 
             for label, class_name in enumerate(of_protocol.classes)
         },
     }
+    return summary, values, resampled
+
+
+def mean_names(parameters: EvaluationParameters) -> list[str]:
+    """What mAP is called at each threshold."""
+    return [_mean_name(name) for name in parameters.names]
 
 
 def _mean_name(column: str) -> str:

@@ -16,6 +16,14 @@ ABOUT_MASKS = (
     "mask_rcnn_gt, if there is "
     "such a row, is the upper bound: it alone has learnt from true masks."
 )
+ABOUT_INTERVALS = (
+    "In brackets: 95 % bootstrap interval over images (1,000 resamples). It says how far mAP may "
+    "differ on other images, not with another seed."
+)
+ABOUT_DIFFERENCES = (
+    "Differences on the same images, in points, and their 95 % bootstrap interval over images "
+    "(1,000 resamples). Only an interval that leaves out 0 says that one method is better."
+)
 ABOUT_BOXES_AND_COUNTS = (
     "box_mAP: as mAP, of the boxes around masks; CorLoc: of the images with a class, those whose "
     "highest-scored detection of it overlaps the box of an instance by 0.5 or more; both in "
@@ -37,7 +45,10 @@ _ABOUT_PEAKS = (
 
 
 def of_evaluation(
-    metrics: Mapping[str, Any], quality: Mapping[str, Any], source: Mapping[str, Any]
+    metrics: Mapping[str, Any],
+    compared: Mapping[str, Any],
+    quality: Mapping[str, Any],
+    source: Mapping[str, Any],
 ) -> str:
     """Tables of methods (masks, then boxes and counts), of proposals by size, of peaks by class.
 
@@ -50,18 +61,27 @@ def of_evaluation(
     of_peaks = quality_rows("peaks of", quality["peaks"], "per_class")
     return "\n".join(
         [
-            table(_method_rows(metrics, of_masks), ABOUT_MASKS, supervision),
-            table(_method_rows(metrics, of_boxes_and_counts), ABOUT_BOXES_AND_COUNTS, supervision),
+            of_methods(metrics, compared, supervision),
             table(of_proposals, _ABOUT_PROPOSALS, supervision),
             table(of_peaks, _ABOUT_PEAKS, supervision),
         ]
     )
 
 
+def of_methods(metrics: Mapping[str, Any], compared: Mapping[str, Any], *notes: str) -> str:
+    """Tables of methods: masks, differences where there are any, boxes and counts."""
+    of_differences = difference_rows(compared)
+    parts = [table(_method_rows(metrics, of_masks), ABOUT_MASKS, ABOUT_INTERVALS, *notes)]
+    if of_differences:
+        parts.append(table(of_differences, ABOUT_DIFFERENCES, *notes))
+    of_boxes = _method_rows(metrics, of_boxes_and_counts)
+    return "\n".join([*parts, table(of_boxes, ABOUT_BOXES_AND_COUNTS, *notes)])
+
+
 def of_masks(summary: Mapping[str, Any]) -> list[str]:
     """Names of what a method was judged on, and of its numbers that are about masks."""
     others = (*OF_BOXES_AND_COUNTS, "per_class")
-    return [name for name in summary if not name.startswith(others)]
+    return [n for n in summary if not n.startswith(others) and not n.endswith("_interval")]
 
 
 def of_boxes_and_counts(summary: Mapping[str, Any]) -> list[str]:
@@ -74,9 +94,27 @@ def _method_rows(
 ) -> list[dict[str, Any]]:
     return [
         {"method": method, "protocol": protocol}
-        | {name: summary[name] for name in columns(summary)}
+        | {name: value_cell(summary, name) for name in columns(summary)}
         for method, protocol, summary in summaries(metrics)
     ]
+
+
+def difference_rows(compared: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Differences between methods, as rows of a table."""
+    return [
+        {"difference": pair, "protocol": protocol}
+        | {name: value_cell(numbers, name) for name in of_masks(numbers)}
+        for pair, protocol, numbers in summaries(compared)
+    ]
+
+
+def value_cell(numbers: Mapping[str, Any], name: str) -> Any:
+    """A number, with its interval where it has one: `60.4 [53.1, 67.2]`."""
+    interval = numbers.get(f"{name}_interval")
+    if interval is None:
+        return numbers[name]
+    low, high = interval
+    return f"{cell(name, numbers[name])} [{low:.1f}, {high:.1f}]"
 
 
 def table(rows: Sequence[Mapping[str, Any]], *notes: str) -> str:

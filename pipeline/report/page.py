@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt
 from pipeline.common.parameters import Parameters
 from pipeline.common.progress import track
 from pipeline.evaluation.stage_quality import quality_rows
+from pipeline.evaluation.tables import ABOUT_DIFFERENCES, ABOUT_INTERVALS
 from pipeline.report import charts, tables
 from pipeline.report.charts import Chart, line_chart, training_chart
 from pipeline.report.failures import (
@@ -96,6 +97,9 @@ def page(
         note=f"Proposals by {source['method']}; their supervision: {source['supervision']}",
         judged=tables.is_judged(metrics),
         methods=tables.of_methods(metrics),
+        differences=tables.of_differences(metrics),
+        about_intervals=ABOUT_INTERVALS,
+        about_differences=ABOUT_DIFFERENCES,
         classes=tables.of_classes(metrics),
         proposals=tables.of_rows(quality_rows("proposals of", metrics["proposals"], "by_size")),
         peaks=tables.of_rows(quality_rows("peaks of", metrics["peaks"], "per_class")),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import InputError
-from pipeline.evaluation.tables import cell, of_boxes_and_counts, of_masks
+from pipeline.evaluation.tables import cell, of_boxes_and_counts, of_masks, value_cell
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     try:
         metrics = json.loads(path.read_text())
-        if {"wise", "proposals", "peaks"} <= set(metrics):
+        if {"wise", "differences", "proposals", "peaks"} <= set(metrics):
             return dict(metrics)
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the stage that writes it has not run") from None
@@ -63,12 +63,28 @@ def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
             protocols,
             names,
             {
-                method: [cell(name, entry[p][name]) for p in protocols for name in names]
+                method: [
+                    cell(name, value_cell(entry[p], name)) for p in protocols for name in names
+                ]
                 for method, entry in judged.items()
             },
         )
         for title, names in columns.items()
     ]
+
+
+def of_differences(metrics: Mapping[str, Any]) -> Table | None:
+    """Differences between methods, the protocols side by side; None without two methods."""
+    compared = metrics["differences"]
+    if not compared:
+        return None
+    protocols = list(next(iter(compared.values())))
+    names = of_masks(next(iter(compared.values()))[protocols[0]])
+    rows = {
+        pair: [cell(name, value_cell(entry[p], name)) for p in protocols for name in names]
+        for pair, entry in compared.items()
+    }
+    return Table("Differences, in points", "difference", protocols, names, rows)
 
 
 def of_classes(metrics: Mapping[str, Any]) -> list[Table]:

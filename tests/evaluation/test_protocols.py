@@ -62,7 +62,7 @@ def found(*detections):
 
 def scores_of(method, **changed):
     parameters = EvaluationParameters.parse({**VALUES, **changed}, "evaluation")
-    return evaluate(pairs_of(method, parameters), parameters)
+    return evaluate(pairs_of(method, parameters), parameters)[0]
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_without_truth_all_is_unknown(judge):
         numbers = {
             name: scores[name] for name in set(scores) - {"images", "instances", "per_class"}
         }
-        assert len(numbers) == 9
+        assert len(numbers) == 12
         assert set(numbers.values()) == {None}
 
 
@@ -402,7 +402,13 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     metrics = json.loads(files[place / "metrics.json"])
     of_val = ["prm", "wise", "wise+refine"]
     methods = ["pseudo_masks", *of_val, *(f"{name}/train" for name in of_val)]
-    assert list(metrics) == [*methods, "proposals", "peaks"]
+    assert list(metrics) == [*methods, "differences", "proposals", "peaks"]
+    assert metrics["wise"]["wise"]["mAP50_interval"] == [100, 100]
+    pairs = [("wise", "prm"), ("wise+refine", "wise")]
+    names = [f"{a}{s} - {b}{s}" for s in ("", "/train") for a, b in pairs]
+    assert list(metrics["differences"]) == names
+    compared = metrics["differences"]["wise - prm"]["coco"]
+    assert (compared["mAP50"], compared["mAP50_interval"]) == (0, [0, 0])
     assert metrics["wise"]["wise"]["mAP50"] == 100
     assert metrics["pseudo_masks"]["coco"]["images"] == 0
     assert metrics["pseudo_masks"]["coco"]["mAP50"] is None
@@ -430,10 +436,12 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
         "emu,,,,,,,",
     ]
     table = files[place / "table.md"].decode()
-    assert "| wise | coco | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 |" in table
+    sure = " 100.0 [100.0, 100.0] |"
+    assert f"| wise | coco | 1 | 1 |{3 * sure} 100.0 |" in table
+    assert f"| wise - prm | coco |{3 * ' 0.0 [0.0, 0.0] |'}" in table
     assert "| wise | coco | 100.0 | 100.0 | 100.0 | 100.0 | - |" in table
     assert "| wise | wise | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 |" in table
-    assert table.count("Proposals: boxes. Their supervision: nobody's masks\n") == 4
+    assert table.count("Proposals: boxes. Their supervision: nobody's masks\n") == 5
     assert "| val | 1 | 1 | 100.0 | 100.0 | 100.0 |" in table
     assert metrics["proposals"]["val"]["by_size"]["small"]["AR@10"] == 100
     assert metrics["peaks"]["train"] | {"per_class": None} == dict.fromkeys(

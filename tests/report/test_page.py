@@ -23,8 +23,9 @@ from pipeline.common import files, masks
 from pipeline.common.errors import InputError
 from pipeline.evaluation import by_size as breakdown
 from pipeline.evaluation import stage_quality as recall
+from pipeline.evaluation.intervals import differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
-from pipeline.evaluation.summary import evaluate
+from pipeline.evaluation.summary import evaluate, mean_names
 from pipeline.report import charts
 from pipeline.report import failures as losses
 from pipeline.report.gallery import choose, outline
@@ -170,7 +171,10 @@ def shelve_evaluation(data):
         "peaks": {"train": recall.peak_quality(truth["train"], peaks, proposals["train"], draws)},
     }
     pairs = {name: pairs_of(method, parameters) for name, method in methods.items()}
-    metrics = {name: evaluate(pairs[name], parameters) for name in methods}
+    evaluated = {name: evaluate(pairs[name], parameters) for name in methods}
+    metrics = {name: numbers for name, (numbers, _) in evaluated.items()}
+    estimates = {name: of_method for name, (_, of_method) in evaluated.items()}
+    metrics["differences"] = differences(estimates, mean_names(parameters))
     files.write_json(data / "evaluation" / "metrics.json", metrics | quality)
     overlaps = {name: breakdown.overlaps(pairs[name]["wise"].pairs) for name in methods}
     breakdown.write_by_area(data / "evaluation" / "by_area.csv", overlaps)
@@ -278,11 +282,20 @@ def test_the_tables_hold_what_evaluation_found(project, page):
     rows = {text(row.find("th")): [text(c) for c in row.iter("td")] for row in means.iter("tr")}
     metrics = yaml.safe_load((project / "data" / "evaluation" / "metrics.json").read_text())
     for name in ("pseudo_masks", "wise", "wise+refine"):
-        protocols = [metrics[name][protocol] for protocol in ("coco", "wise")]
-        wanted = [s[k] for s in protocols for k in ("images", "instances", "mAP25", "mAP50")]
-        assert rows[name][:4] + rows[name][6:10] == [
-            f"{v:.1f}" if isinstance(v, float) else str(v) for v in wanted
+        wanted = [
+            value
+            for numbers in (metrics[name][protocol] for protocol in ("coco", "wise"))
+            for value in (
+                *(str(numbers[key]) for key in ("images", "instances")),
+                *(with_interval(numbers, key) for key in ("mAP25", "mAP50")),
+            )
         ]
+        assert rows[name][:4] + rows[name][6:10] == wanted
+
+
+def with_interval(numbers, name):
+    low, high = numbers[f"{name}_interval"]
+    return f"{numbers[name]:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def test_every_class_has_pictures_or_is_said_to_have_none(page):
