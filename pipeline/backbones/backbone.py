@@ -15,7 +15,8 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
-    name : a timm model with `features_only` support.
+    name : a timm model with `features_only` support, for images of any size whose sides are
+        multiples of the largest stride.
     weights : `package`, `hub`, `none`, or the path of a state dict.
     strides : strides of the feature maps to return, in pixels of the image, ascending.
 
@@ -26,7 +27,8 @@ class Backbone(nn.Module):
     Raises
     ------
     InputError
-        If the model is unknown, lacks one of the strides, or its weights cannot be loaded.
+        If the model is unknown, lacks one of the strides, takes images of one size only, returns
+        other maps than those, or its weights cannot be loaded.
     """
 
     mean: Tensor
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
         self.channels = [int(channels[level]) for level in self._levels]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self._try(name, strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute feature maps.
@@ -60,6 +63,24 @@ class Backbone(nn.Module):
         maps = self.body((images - self.mean) / self.std)
         return [maps[level] for level in self._levels]
 
+    def _try(self, name: str, strides: tuple[int, ...]) -> None:
+        """Raise InputError if the model does not return the maps that its strides promise."""
+        height, width = 3 * max(strides), 4 * max(strides)
+        wanted = [
+            (1, channels, height // stride, width // stride)
+            for channels, stride in zip(self.channels, strides, strict=True)
+        ]
+        self.body.eval()  # no statistics move
+        try:
+            with torch.no_grad():
+                given = [tuple(level.shape) for level in self(torch.zeros(1, 3, height, width))]
+        except Exception as error:  # timm's models have no one error for a size they do not take
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"backbone {name}: not for images of any size ({reason})") from None
+        self.body.train()
+        if given != wanted:
+            raise InputError(f"backbone {name}: feature maps {given} instead of {wanted}")
+
     def freeze_batch_norm(self) -> None:
         """Freeze the statistics and affine parameters of batch norms, for small batches."""
         self.body = timm.layers.freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
@@ -68,5 +89,5 @@ class Backbone(nn.Module):
 def _drop_after(backbone: Any, level: int) -> None:
     """Drop the blocks after the last feature map in use, which EfficientNets would compute."""
     container, _, block = backbone.feature_info.module_name(level).partition(".")
-    if container == "blocks":
+    if container == "blocks" and hasattr(backbone, "blocks"):
         del backbone.blocks[int(block) + 1 :]

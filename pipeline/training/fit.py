@@ -98,6 +98,9 @@ def fit(
         or a loader process was killed.
     """
     network, schedule, seed = training.network, training.schedule, training.seed
+    frozen = schedule.backbone_lr_factor == 0 and hasattr(network, "backbone")
+    if frozen:
+        network.backbone.requires_grad_(False)
     processes = join()
     share_batch_statistics(network, processes)
     steps = math.ceil(len(training.samples) / schedule.batch_size)
@@ -112,6 +115,8 @@ def fit(
             log(means)
         for epoch in range(len(run.history), schedule.epochs):
             network.train()
+            if frozen:
+                network.backbone.eval()  # its batch norms keep their statistics
             left = steps * (epoch + 1) - run.step
             title = f"{training.name}, epoch {epoch + 1}/{schedule.epochs}"
             for batch in _shown(islice(batches, left), left, title):

@@ -50,6 +50,37 @@ def test_what_cannot_be_had_is_said(tmp_path, name, weights, message):
         Backbone(name, weights.format(folder=tmp_path), (32,))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_tiny_patch16_224", r"no features at stride 32; \[16, 16, 16\]"),
+        ("vit_base_patch32_clip_224.openai", r"not for images of any size \(Input height"),
+        ("vit_small_patch32_224", r"not for images of any size \(Input height"),
+        ("mixer_s32_224", r"not for images of any size \("),
+        ("swin_tiny_patch4_window7_224", r"not for images of any size \(Input height"),
+        ("test_mambaout", r"feature maps \[\(1, 3, 4, \d+\)\] instead of"),
+        ("eva02_tiny_patch14_224", r"no features at stride 32"),
+        ("beit_base_patch16_224", r"no features at stride 32"),
+        ("deit_tiny_patch16_224", r"no features at stride 32"),
+    ],
+)
+def test_a_backbone_that_does_not_fit_is_said_in_one_line(name, message):
+    with pytest.raises(InputError, match=f"^backbone {name}: {message}") as raised:
+        Backbone(name, "none", (32,))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["ghostnet_100", "convnext_atto", "mobilevit_xxs", "test_resnet"])
+def test_backbones_of_other_families_work(name):
+    backbone = Backbone(name, "none", (8, 32))
+    assert backbone.training
+    maps = backbone(torch.rand(2, 3, 96, 128))
+    assert [tuple(level.shape) for level in maps] == [
+        (2, channels, 96 // stride, 128 // stride)
+        for channels, stride in zip(backbone.channels, (8, 32), strict=True)
+    ]
+
+
 def test_a_stride_that_a_trunk_lacks_is_said():
     with pytest.raises(InputError, match="no features at stride 64"):
         Backbone(LITE0, "none", (64,))

@@ -181,3 +181,22 @@ def test_pretrained_layers_learn_at_their_own_rate(tmp_path):
     after = network.state_dict()
     assert torch.equal(after["backbone.weight"], before["backbone.weight"])
     assert not torch.equal(after["head.weight"], before["head.weight"])
+
+
+def test_a_factor_of_0_freezes_the_backbone_with_its_statistics(tmp_path):
+    backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(2, 1)})
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def loss(batch):
+        points, sums = batch
+        features = network["backbone"](points)
+        assert not features.requires_grad
+        return {"squared": Mean((network["head"](features)[:, 0] - sums).square().sum(), len(sums))}
+
+    frozen = schedule(backbone_lr_factor=0.0, weight_decay=0.1)
+    training = Training("test", network, loss, Points(), frozen, 0)
+    fit(training, tmp_path / "checkpoint.pt", curves(tmp_path / "curves"))
+    after = network.state_dict()
+    for name, value in before.items():
+        assert torch.equal(after[name], value) == name.startswith("backbone."), name
