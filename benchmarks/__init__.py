@@ -1,4 +1,4 @@
-"""Benchmarks: each module's `lines()` measures its jobs beside a peer's or the plain way.
+"""Benchmarks: `lines()` of each module compares its jobs with another or a simple implementation.
 
 `python -m benchmarks` prints all of them as one table, `python -m benchmarks NAME...` some.
 """

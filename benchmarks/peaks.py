@@ -1,10 +1,10 @@
-"""Peak response maps of one image, beside the published procedure with the same network and peaks.
+"""Peak response maps of one image, compared with the published procedure.
 
-The published procedure (ZhouYanzhao/PRM, PyTorch) changes every convolution by a hook before it
-and one after it, whose normalising convolution is part of the graph that autograd goes back
-through, parameters included; every image is by itself and every peak a backward pass. Measured
-twice: with the hooked forward pass once an image, and with it, normalisation and all, once a peak.
-Both sides begin at the pixels and find the class response maps.
+The published procedure (ZhouYanzhao/PRM, PyTorch) changes each convolution by a hook before and a
+hook after it. Its normalizing convolution is part of the autograd graph, including parameters.
+Images are processed one at a time, with one backward pass per peak. It is measured twice: with one
+forward pass per image, and with one forward pass per peak. Both sides start from the pixels,
+compute the class response maps, and have the same network and peaks.
 """
 
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ BACKBONE = "tf_efficientnet_lite0"
 
 
 def lines() -> Iterator[Line]:
-    """Seconds an image."""
+    """Yield seconds per image."""
     for side in SIDES:
         network, images, peaks = example(side)
         where = f"{PEAKS} peak response maps, Lite0 at {side} px"
-        for once, what in ((True, "one forward an image"), (False, "one forward a peak")):
+        for once, what in ((True, "one forward per image"), (False, "one forward per peak")):
             ours, theirs = side_by_side(
                 partial(here, network, images, peaks),
                 partial(published, network, images, peaks, once),
@@ -40,7 +40,7 @@ def lines() -> Iterator[Line]:
             )
             error = relative_error(network, images, peaks)
             note = f"differ by {error:.0e} relative at most"
-            yield Line(where, "s an image", ours, f"published hooks, {what}", theirs, note)
+            yield Line(where, "s per image", ours, f"published hooks, {what}", theirs, note)
 
 
 def example(side: int) -> tuple[Prm, Tensor, Tensor]:
@@ -58,12 +58,12 @@ def example(side: int) -> tuple[Prm, Tensor, Tensor]:
 
 
 def here(network: nn.Module, images: Tensor, peaks: Tensor) -> Tensor:
-    way = PeakBackpropagation(network, images)
-    return way.responses(peaks, 1, together=images.is_cuda)
+    backpropagation = PeakBackpropagation(network, images)
+    return backpropagation.responses(peaks, 1, together=images.is_cuda)
 
 
 def published(network: nn.Module, images: Tensor, peaks: Tensor, once: bool) -> Tensor:
-    """Response maps (n, h, w), with one forward pass in all or one a peak."""
+    """Compute response maps (n, h, w), with one forward pass in total or one per peak."""
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
         setattr(convolution, "forward", partial(_hooked, convolution))  # noqa: B010
@@ -85,7 +85,7 @@ def published(network: nn.Module, images: Tensor, peaks: Tensor, once: bool) -> 
 
 
 def relative_error(network: nn.Module, images: Tensor, peaks: Tensor) -> float:
-    """Give the greatest difference of the two, relative to each map's highest."""
+    """Compute the largest difference of the two, relative to the maximum of each map."""
     first, second = here(network, images, peaks), published(network, images, peaks, once=True)
     return ((first - second).abs().amax((1, 2)) / second.amax((1, 2))).max().item()
 
@@ -127,7 +127,7 @@ class _Before(torch.autograd.Function):
 
 
 class _After(torch.autograd.Function):
-    """The hook after it: gradients go, normalised, to the normalising convolution."""
+    """The hook after a convolution: passes normalized gradients to the normalizing convolution."""
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, norm: Tensor) -> Tensor:

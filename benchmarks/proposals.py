@@ -1,9 +1,9 @@
-"""Proposals of one photograph of ordinary size, by SharpMask and by grouping.
+"""Proposals of one photograph of usual size, by SharpMask and by grouping.
 
-SharpMask sees all windows of a scale in one pass here; a plain version cuts every window out and
-runs backbone and heads on it. Both score all windows of the published scales and make the masks of
-the best thousand. Heads are untrained, which changes no work but how ragged the masks are.
-Grouping has no plain version: it runs in two processes beside one.
+Here, SharpMask computes all windows of a scale in one pass. The simple version crops each window
+and runs backbone and heads on it. Both score all windows of the published scales and compute the
+masks of the best thousand. The heads are untrained, which only affects the shapes of the masks.
+Grouping has no simple version: two processes are compared with one.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ DESCRIPTION = Description(
 
 
 def lines() -> Iterator[Line]:
-    """Images a second."""
+    """Yield images per second."""
     values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["proposals"]
     values["sharpmask"] |= {"min_scale": -2.5, "max_scale": 0.0}
     parameters = ProposalsParameters.parse(values, "proposals")
@@ -62,7 +62,7 @@ def lines() -> Iterator[Line]:
     )
     note = f"logits differ by {difference(network, image):.0e} at most, away from the border"
     job = f"{COUNT:,} SharpMask proposals, {HEIGHT}x{WIDTH}, {len(scales)} scales"
-    yield Line(job, "images/s", 1 / ours, "every window by itself", 1 / theirs, note)
+    yield Line(job, "images/s", 1 / ours, "each window separately", 1 / theirs, note)
 
     alone = partial(grouping.propose, image, parameters.grouping, COUNT)
     with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
@@ -76,19 +76,19 @@ def lines() -> Iterator[Line]:
 
 
 def photograph() -> NDArray[np.uint8]:
-    """A photograph that comes with scikit-image, uint8 (HEIGHT, WIDTH, 3)."""
+    """Give a photograph of scikit-image, uint8 (HEIGHT, WIDTH, 3)."""
     return np.asarray(Image.fromarray(astronaut()).resize((WIDTH, HEIGHT)))
 
 
 def untrained() -> SharpMask:
-    """A network with ImageNet's backbone and heads as training begins with them."""
+    """Build a network with a backbone pretrained on ImageNet and untrained heads."""
     torch.manual_seed(0)
     return runtime.channels_last(SharpMask(DESCRIPTION, "package"), runtime.device()).eval()
 
 
 @torch.inference_mode()
 def plain(network: SharpMask, image: NDArray[np.uint8], scales: list[float]) -> Tensor:
-    """Masks (COUNT, 1, 160, 160) of the best windows, every window run by itself."""
+    """Compute masks (COUNT, 1, 160, 160) of the best windows, each window separately."""
     masks, scores = [], []
     for scale in scales:
         for patches in torch.split(windows(image, scale), AT_A_TIME):
@@ -99,7 +99,7 @@ def plain(network: SharpMask, image: NDArray[np.uint8], scales: list[float]) -> 
 
 
 def windows(image: NDArray[np.uint8], scale: float) -> Tensor:
-    """All patches at a scale, uint8 (n, 3, 192, 192), as far as centres lie in the image."""
+    """Crop all patches at a scale, uint8 (n, 3, 192, 192), with centers inside the image."""
     h, w = round(HEIGHT * scale), round(WIDTH * scale)
     pixels = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
     beyond = [(PATCH // 2, PATCH // 2 + -side % STRIDE) for side in (h, w)]
@@ -110,10 +110,10 @@ def windows(image: NDArray[np.uint8], scale: float) -> Tensor:
 
 @torch.inference_mode()
 def difference(network: SharpMask, image: NDArray[np.uint8]) -> float:
-    """Greatest difference of a window's logits: in one pass with others, and cut out by itself.
+    """Compute the largest difference of a window's logits: in one pass, and cropped.
 
-    It is cut out with all that its features depend on: what a patch lacks around itself is the
-    border's doing.
+    The crop includes all pixels that the window's features depend on, so that the padding at the
+    border makes no difference.
     """
     side, (down, right) = PATCH + 2 * CONTEXT, (2, 1)  # steps of the grid
     pixels = Image.fromarray(image).resize((side + 3 * STRIDE, side + 3 * STRIDE))
@@ -129,7 +129,7 @@ def difference(network: SharpMask, image: NDArray[np.uint8]) -> float:
 
 
 def window(network: SharpMask, images: Tensor, y: int, x: int) -> tuple[Tensor, Tensor]:
-    """Score and mask, logits, of the window at a place of the grid."""
+    """Compute the score and the mask, as logits, of the window at a position of the grid."""
     ys, xs = (torch.tensor([place], device=images.device) for place in (y, x))
     features, code = network.deepmask(images)
     masks = network.refinement(

@@ -1,8 +1,8 @@
-"""The Jaccard similarities of 100 predictions and 1,000 proposals of an image, from the stores.
+"""IoU of 100 predictions and 1,000 proposals of an image, read from the stores.
 
-As run-length codes all the way, as refinement does, beside the masks decoded and both sides
-encoded anew, as between tools that exchange arrays, and beside pycocotools alone on codes that
-are in memory already. Then what it takes to make arrays of the stored proposals.
+The refinement stage computes it on run-length encodings. It is compared with decoding and encoding
+both sides, as between tools that exchange arrays, and with pycocotools alone on encodings in
+memory. The last line is the time to decode the stored proposals to arrays.
 """
 
 import tempfile
@@ -27,8 +27,8 @@ MEAN_AREA = 0.04
 
 
 def lines() -> Iterator[Line]:
-    """Milliseconds an image."""
-    job = f"Jaccard of {PREDICTIONS} x {PROPOSALS:,} stored masks of {HEIGHT}x{WIDTH}"
+    """Yield milliseconds per image."""
+    job = f"IoU of {PREDICTIONS} x {PROPOSALS:,} stored masks of {HEIGHT}x{WIDTH}"
     with tempfile.TemporaryDirectory() as folder:
         predictions, proposals = stores(Path(folder), np.random.default_rng(0))
         stored = predictions.instances("image").masks, proposals.proposals("image").masks
@@ -46,7 +46,7 @@ def lines() -> Iterator[Line]:
 
 
 def blobs(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Smooth shapes of about `MEAN_AREA` of the image, (count, HEIGHT, WIDTH)."""
+    """Draw smooth shapes of about `MEAN_AREA` of the image, bool (count, HEIGHT, WIDTH)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     shapes = np.empty((count, HEIGHT, WIDTH), bool)
     for shape in shapes:

@@ -1,7 +1,7 @@
-"""Draws for the images of a training set, 1,000 proposals each, and what a stored mask takes.
+"""Draws for the images of a training set with 1,000 proposals each, and the size of a stored mask.
 
-The masks are random smooth shapes; every image has another thousand out of a pool, and peaks at
-random. Both ways run in this one process, from the stores to the draws.
+The masks are random smooth shapes. Each image has another thousand from a pool, and random peaks.
+Both sides run in this process, from the stores to the draws.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ IDS = [f"{number}" for number in range(IMAGES)]
 
 
 def lines() -> Iterator[Line]:
-    """Milliseconds an image, and bytes a mask."""
+    """Yield milliseconds per image, and bytes per mask."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_stores(folder)
@@ -35,10 +35,10 @@ def lines() -> Iterator[Line]:
         each = 1000 / IMAGES
         yield Line(
             f"draws for an image of {PROPOSALS:,} proposals, {PEAKS} peaks, "
-            f"{PARAMETERS.draws_per_peak} visits, from the stores",
-            "ms an image",
+            f"{PARAMETERS.draws_per_peak} epochs, from the stores",
+            "ms per image",
             ours * each,
-            "masks decoded, one draw a visit",
+            "masks decoded, one draw per epoch",
             theirs * each,
             "one process",
         )
@@ -53,14 +53,14 @@ def lines() -> Iterator[Line]:
 
 
 def sample(folder: Path) -> None:
-    """Draw as the stage does."""
+    """Draw as the stage `sampler` does."""
     sampler = Sampler(folder / "peaks", folder / "proposals", PARAMETERS)
     for image_id in IDS:
         sampler(image_id)
 
 
 def plain(folder: Path) -> None:
-    """Draw from decoded masks, a proposal of every peak at every visit."""
+    """Draw from decoded masks, one proposal per peak and epoch."""
     rng = np.random.default_rng(0)
     peak_store, proposal_store = PeakStore(folder / "peaks"), ProposalStore(folder / "proposals")
     for image_id in IDS:
@@ -73,14 +73,14 @@ def plain(folder: Path) -> None:
 
 
 def write_plain(folder: Path) -> Path:
-    """Write the masks of an image as zarr writes a Boolean array that nothing is said about."""
+    """Write the masks of an image as a Boolean array with zarr's defaults."""
     proposals = ProposalStore(folder / "proposals").proposals(IDS[0])
     zarr.save_array(folder / "plain", masks.decode(proposals.masks, HEIGHT, WIDTH))
     return folder / "plain"
 
 
 def stored(folder: Path) -> int:
-    """Bytes of all files of a store."""
+    """Give the size of all files of a store, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

@@ -1,11 +1,11 @@
-"""How the per-image stages grow: time and memory at 100, 1,000 and 10,000 images.
+"""Scaling of the per-image stages: time and memory with 100, 1,000 and 10,000 images.
 
-Every line is a stage at ten times the images of its peer: milliseconds an image, of which the
-start is a part that more images share. The stages are the real ones, what they work on is that of
-`tests.support.tiny`, so the figures show how cost grows, not what a photograph costs. Then what
-`dvc status` and a `dvc repro` with nothing to do cost with 10,000 photographs, beside the aim:
-every per-image stage has a store as the proposals' writer makes it, of 20 masks per image; of the
-other stages there is a file. DVC's cost grows with the number of files, not with their contents.
+Each line compares a stage with a run on a tenth of the images, in milliseconds per image including
+the start. The stages are the real ones, on the project of `tests.support.tiny`: the figures show how
+the cost grows, not the cost of a photograph. Then `dvc status` and a `dvc repro` with nothing to do
+are timed with 10,000 photographs and compared with a target. There, each per-image stage has a
+proposal store with 20 masks per image, and each other stage has a file: DVC's cost depends on the
+number of files, not on their content.
 """
 
 import os
@@ -36,27 +36,27 @@ AIMS = {("dvc", "status"): 3.0, ("dvc", "repro"): 5.0}  # seconds
 
 
 class Cost(NamedTuple):
-    """Of a stage's run: seconds, and MiB of all its processes at their most."""
+    """The cost of a stage: seconds, and peak memory of all its processes in MiB."""
 
     seconds: float
     mebibytes: float
 
 
 def lines() -> Iterator[Line]:
-    """Lines of the stages, and of DVC."""
+    """Yield the lines of the stages and of DVC."""
     yield from stage_lines(COUNTS)
     yield from dvc_lines(SHELF)
 
 
 def stage_lines(counts: tuple[int, ...]) -> Iterator[Line]:
-    """A line a stage and number of images, beside the number before it."""
+    """Yield a line per stage and number of images, compared with the previous number."""
     fewer = costs(counts[0])
     for before, count in pairwise(counts):
         more = costs(count)
         for job, cost in more.items():
             yield Line(
                 f"{job}, {count:,} small images, start included",
-                "ms an image",
+                "ms per image",
                 1000 * cost.seconds / count,
                 f"{before:,} images",
                 1000 * fewer[job].seconds / before,
@@ -66,7 +66,7 @@ def stage_lines(counts: tuple[int, ...]) -> Iterator[Line]:
 
 
 def costs(images: int) -> dict[str, Cost]:
-    """What every per-image stage takes for a number of images; proposals in both ways."""
+    """Measure each per-image stage for a number of images; proposals by both methods."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder, images, BACKBONE)
@@ -86,7 +86,7 @@ def run_stage(folder: Path, stage: str) -> Cost:
     )
     while process.poll() is None:
         most = max(most, _mebibytes(process))
-        time.sleep(0.5)  # asking takes some of the cores that the stage works on
+        time.sleep(0.5)  # measuring takes time of the cores that the stage runs on
     seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{stage} failed: {process.stderr.read().decode()}")
@@ -94,18 +94,18 @@ def run_stage(folder: Path, stage: str) -> Cost:
 
 
 def _mebibytes(process: psutil.Process) -> float:
-    """Proportional set size of a process and those it started: shared memory counts once."""
+    """Sum the proportional set sizes of a process and its children: shared memory counts once."""
     size = 0
     try:
         for one in (process, *process.children(recursive=True)):
             size += one.memory_full_info().pss
-    except psutil.Error:  # one ended while it was asked
+    except psutil.Error:  # a process ended meanwhile
         pass
     return size / 2**20
 
 
 def dvc_lines(images: int) -> Iterator[Line]:
-    """Lines of what DVC takes to find that nothing has changed: the best of three runs each."""
+    """Yield the lines of DVC without changes: the best of three runs each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_shelf(folder, images)
@@ -123,7 +123,7 @@ def dvc_lines(images: int) -> Iterator[Line]:
         for command, aim in AIMS.items():
             taken = min(_seconds(folder, *command) for _ in range(3))
             job = f"{' '.join(command)}, nothing to do, {images:,} photographs"
-            yield Line(job, "s", taken, "the aim", aim, note)
+            yield Line(job, "s", taken, "the target", aim, note)
 
 
 def write_shelf(folder: Path, images: int) -> None:
@@ -164,12 +164,12 @@ def _write_store(place: Path, images: int) -> None:
 
 
 def _seconds(folder: Path, *command: str) -> float:
-    """Seconds of a command, with the programs of this environment."""
+    """Time a command in seconds, with the programs of this environment."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start = time.perf_counter()
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     seconds = time.perf_counter() - start
     if b"Running stage" in done.stdout:
-        raise SystemExit(f"{' '.join(command)} ran a stage, which there was no need to")
+        raise SystemExit(f"{' '.join(command)} ran a stage, though nothing had changed")
     return seconds

@@ -1,4 +1,4 @@
-"""What a benchmark finds, and the Markdown table of it."""
+"""The results of benchmarks, and their Markdown table."""
 
 import os
 import platform
@@ -16,13 +16,15 @@ ROOT = Path(__file__).parent.parent
 
 
 class Line(NamedTuple):
-    """A job, what it costs here and what it costs the peer's way, measured side by side.
+    """The cost of a job here and with a peer, measured side by side.
 
-    job : what is done, on what.
-    unit : of both figures. Of units with `/s` more is better, of all others less.
+    Attributes
+    ----------
+    job : description of the job.
+    unit : unit of both figures. Higher is better for units with `/s`, lower for all others.
     ours, theirs : the two figures.
-    peer : whose or which way the other figure is.
-    note : what else a reader needs to judge the line.
+    peer : name of the peer.
+    note : further information.
     """
 
     job: str
@@ -34,16 +36,16 @@ class Line(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is."""
+        """The factor by which ours is better."""
         return self.ours / self.theirs if "/s" in self.unit else self.theirs / self.ours
 
 
 def side_by_side(
     ours: Callable[[], object], theirs: Callable[[], object], runs: int = 9
 ) -> tuple[float, float]:
-    """Time two calls in turns, after one of each to warm up: median seconds of each.
+    """Time two calls alternately, after a warm-up of each: median seconds of each.
 
-    What else the machine does at the time slows both.
+    Other load of the machine slows both.
     """
     pair = (ours, theirs)
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -56,7 +58,7 @@ def side_by_side(
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of a call, the work it left to a GPU included."""
+    """Time a call in seconds, including its work on a GPU."""
     start = time.perf_counter()
     call()
     if torch.cuda.is_available():
@@ -65,7 +67,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def print_table(lines: Iterable[Line]) -> None:
-    """Print every line when it is there, as a Markdown table, and above it the machine."""
+    """Print the machine, and the lines as a Markdown table, each as soon as it is measured."""
     print(machine(), flush=True)
     print("\n| job | unit | ours | peer | theirs | times better | note |")
     print("|---|---|---|---|---|---|---|", flush=True)
@@ -74,7 +76,7 @@ def print_table(lines: Iterable[Line]) -> None:
 
 
 def row(line: Line) -> str:
-    """A line as a row of the table."""
+    """Format a line as a row of the table."""
     cells = (line.job, line.unit, _three_digits(line.ours), line.peer, _three_digits(line.theirs))
     return f"| {' | '.join(cells)} | {line.ratio:.2f} | {line.note} |"
 
@@ -84,7 +86,7 @@ def _three_digits(figure: float) -> str:
 
 
 def machine() -> str:
-    """Describe where the figures come from: cores, processor, GPU, versions and commit."""
+    """Describe the machine: cores, processor, GPU, versions and commit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
@@ -102,7 +104,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit's short name, `+` where tracked files differ from it."""
+    """Give the short hash of the commit, with `+` if tracked files differ from it."""
     revision = _git("rev-parse", "--short", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return f"{revision}{'+' * bool(changed)}" if revision else "unknown"

@@ -1,12 +1,12 @@
-"""Images a second of Mask R-CNN training, beside torchvision's reference loop.
+"""Images per second of Mask R-CNN training, compared with torchvision's reference loop.
 
-The peer is the loop of torchvision's `references/detection`, remade from what it does: the same
-network in torchvision's own `GeneralizedRCNN`, whose transform scales and pads on the training
-process; four loaders that decode, flip and hand over lists of float images; SGD; the loss's value
-asked for at every step; torch's defaults for memory and layout. Each side is a process of its own,
-as the memory allocator is set once a process. Then what single levers give within a step, of which
-bf16 and `torch.compile` are tried on a GPU alone. `python -m benchmarks.training profile` prints
-the operations that a step spends its time on.
+The peer reimplements the loop of torchvision's `references/detection`: the same network in
+torchvision's `GeneralizedRCNN`, whose transform resizes and pads in the training process; four
+loaders that decode, flip and return lists of float images; SGD; the value of the loss read at each
+step; torch's defaults for memory and layout. Each side runs in its own process, because the memory
+allocator is set once per process. Then single optimizations of a step are measured; bf16 and
+`torch.compile` only on a GPU. `python -m benchmarks.training profile` prints the operations that a
+step spends its time on.
 """
 
 import subprocess
@@ -51,14 +51,14 @@ from stages.common.curves import curves
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
 WARM_UP, PROFILED = 4, 3  # steps
-LEVERS = ("channels last", "fused SGD", "bf16", "torch.compile")
-LEVERS_OF_A_CPU = LEVERS[:2]
+OPTIMIZATIONS = ("channels last", "fused SGD", "bf16", "torch.compile")
+CPU_OPTIMIZATIONS = OPTIMIZATIONS[:2]
 CLASSES = ("object",)
 SGD = {"lr": 0.0025, "momentum": 0.9, "weight_decay": 0.0001}
 
 
 def lines() -> Iterator[Line]:
-    """Yield ours against the reference loop, then each lever against its absence."""
+    """Compare ours with the reference loop, then a step with and without each optimization."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_coco(folder / "source", IMAGES, seed=0)
@@ -75,7 +75,7 @@ def lines() -> Iterator[Line]:
             max(rates["theirs"]),
             f"the better of {RUNS} runs each",
         )
-        yield from _levers(folder)
+        yield from _optimizations(folder)
 
 
 def print_profile() -> None:
@@ -85,7 +85,7 @@ def print_profile() -> None:
         folder = Path(name)
         draw_coco(folder / "source", BATCH, seed=0)
         _write_stores(folder)
-        step = _stepper(_batch(_samples(folder)), _pulled())
+        step = _stepper(_batch(_samples(folder)), _used())
     for _ in range(WARM_UP):
         step()
     on_gpu = runtime.device().type == "cuda"
@@ -110,7 +110,7 @@ def _in_a_process(side: str, folder: Path) -> float:
 
 
 def _parameters() -> MaskRcnnParameters:
-    """The embedded default's, with the reference's optimizer."""
+    """Give the default parameters, with the optimizer of the reference."""
     values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["mask_rcnn"]
     values["schedule"] |= {
         "epochs": EPOCHS,
@@ -129,7 +129,7 @@ def _network() -> MaskRcnn:
 
 
 def _write_stores(folder: Path) -> None:
-    """Every object a proposal, and every proposal drawn."""
+    """Write stores in which each object is a proposal, and each proposal is drawn."""
     photographs = []
     with (
         ProposalWriter(folder / "proposals", "truth", "masks", {}) as proposed,
@@ -165,7 +165,7 @@ def _samples(folder: Path) -> MaskedPhotographs:
 
 
 def ours(folder: Path) -> float:
-    """Images a second of `fit`, as the stage calls it."""
+    """Measure images per second of `fit`, as the stage calls it."""
     runtime.keep_freed_memory()
     network = runtime.channels_last(_network(), runtime.device())
     loss, starts = mask_rcnn_loss(network), []
@@ -182,7 +182,7 @@ def ours(folder: Path) -> float:
 
 
 def theirs(folder: Path) -> float:
-    """Images a second of the reference loop."""
+    """Measure images per second of the reference loop."""
     device = runtime.device()
     network, architecture = _network(), _parameters().architecture
     for part in (network.rpn, network.heads):
@@ -191,9 +191,11 @@ def theirs(folder: Path) -> float:
             seeded.batch_size_per_image, seeded.positive_fraction
         )
     transform = GeneralizedRCNNTransform(
-        architecture.min_side, architecture.max_side, [0.0] * 3, [1.0] * 3
+        architecture.min_size, architecture.max_size, [0.0] * 3, [1.0] * 3
     )
-    model = GeneralizedRCNN(_Trunk(network), network.rpn, network.heads, transform).to(device)
+    model = GeneralizedRCNN(_PyramidBackbone(network), network.rpn, network.heads, transform).to(
+        device
+    )
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
     loader = DataLoader(
         _TrueMasks(read_source(folder / "source")),
@@ -217,12 +219,12 @@ def theirs(folder: Path) -> float:
 
 
 def _rate(starts: Sequence[float]) -> float:
-    """Images a second from the starts of all steps, without those of warming up."""
+    """Compute images per second from the starts of all steps, without the warm-up."""
     return BATCH * (len(starts) - 1 - WARM_UP) / (starts[-1] - starts[WARM_UP])
 
 
-class _Trunk(nn.Module):
-    """Trunk and pyramid as `GeneralizedRCNN` wants them."""
+class _PyramidBackbone(nn.Module):
+    """Backbone and feature pyramid in the form that `GeneralizedRCNN` expects."""
 
     def __init__(self, network: MaskRcnn) -> None:
         super().__init__()
@@ -235,7 +237,7 @@ class _Trunk(nn.Module):
 
 
 class _TrueMasks(Dataset[Any]):
-    """Images at their own size, as float in 0..1, mirrored half of the time."""
+    """Images at their own size, as float in 0..1, flipped with probability 0.5."""
 
     def __init__(self, source: Sequence[SourceImage]) -> None:
         self._source = source
@@ -257,41 +259,46 @@ def _collate(batch: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(zip(*batch, strict=True))
 
 
-def _levers(folder: Path) -> Iterator[Line]:
-    """Yield the milliseconds of a step with a lever against those without it."""
+def _optimizations(folder: Path) -> Iterator[Line]:
+    """Yield the milliseconds of a step with and without each optimization."""
     runtime.keep_freed_memory()
-    batch, pulled = _batch(_samples(folder)), _pulled()
+    batch, used = _batch(_samples(folder)), _used()
     on_gpu = runtime.device().type == "cuda"
-    for lever in LEVERS if on_gpu else LEVERS_OF_A_CPU:
-        with_it, without = _stepper(batch, pulled | {lever}), _stepper(batch, pulled - {lever})
+    for optimization in OPTIMIZATIONS if on_gpu else CPU_OPTIMIZATIONS:
+        with_it, without = (
+            _stepper(batch, used | {optimization}),
+            _stepper(batch, used - {optimization}),
+        )
         seconds = side_by_side(with_it, without, runs=5)
         milliseconds = [1000 * value for value in seconds]
-        yield Line(f"a Mask R-CNN step, {lever}", "ms", milliseconds[0], "without", milliseconds[1])
+        yield Line(
+            f"a Mask R-CNN step, {optimization}", "ms", milliseconds[0], "without", milliseconds[1]
+        )
 
 
 def _batch(samples: MaskedPhotographs) -> Any:
     return samples.collate([samples[EpochSample(0, item)] for item in range(BATCH)])
 
 
-def _pulled() -> set[str]:
-    """The levers that the stage pulls on this device."""
+def _used() -> set[str]:
+    """Give the optimizations that the stage uses on this device."""
     return {"channels last"} | ({"fused SGD", "bf16"} if runtime.device().type == "cuda" else set())
 
 
-def _stepper(batch: Any, levers: set[str]) -> Callable[[], None]:
-    """Make a step of training with some of the `LEVERS`."""
+def _stepper(batch: Any, optimizations: set[str]) -> Callable[[], None]:
+    """Build a training step with some of the `OPTIMIZATIONS`."""
     device = runtime.device()
-    layout = torch.channels_last if "channels last" in levers else torch.contiguous_format
+    layout = torch.channels_last if "channels last" in optimizations else torch.contiguous_format
     network = _network().to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
-    if "torch.compile" in levers:
+    if "torch.compile" in optimizations:
         network.backbone.compile()  # of the rest, shapes change with every image
     loss = mask_rcnn_loss(network)
-    optimizer = torch.optim.SGD(network.parameters(), fused="fused SGD" in levers, **SGD)
+    optimizer = torch.optim.SGD(network.parameters(), fused="fused SGD" in optimizations, **SGD)
 
     def step() -> None:
         placed = to_device(batch, device)
         placed["images"] = placed["images"].contiguous(memory_format=layout)
-        with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in levers):
+        with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in optimizations):
             terms = loss(placed)
         optimizer.zero_grad()
         torch.stack([term.total / term.count for term in terms.values()]).sum().backward()

@@ -1,4 +1,4 @@
-"""`wise`: what a person types beside `dvc`. One module a command, of the same name."""
+"""The command line interface `wise`. Each command is a module of the same name."""
 
 import importlib
 import sys
@@ -9,26 +9,26 @@ from typer.core import TyperCommand, TyperGroup
 
 from pipeline.common.errors import InputError
 
-# The first line of what each command says about itself: to list them, none is imported.
+# The first line of each command's help: listing the commands imports none of them.
 COMMANDS = {
     "preset": "Write a preset into params.yaml.",
     "new": "Make a working copy of the pipeline for your photographs.",
-    "check": "Read the whole dataset once; say what is wrong or weak.",
+    "check": "Read the whole dataset once; report errors and weaknesses.",
     "proposals": "Describe stores of proposals, or draw those of one image.",
     "peaks": "Describe stores of peaks, or draw those of one image.",
     "predictions": "Describe stores of instances, or draw those of one image.",
-    "predict": "Find the instances of new photographs with the trained detector.",
-    "figure": "Draw a few photographs with all that was made of them.",
+    "predict": "Detect instances in new photographs with the trained detector.",
+    "figure": "Draw a few photographs with the results of each stage.",
     "seeds": "Run an experiment over several seeds; print mean and deviation.",
-    "export": "Take away the detector, or the pseudo masks.",
+    "export": "Export the detector or the pseudo masks.",
     "parameters": "Print all parameters with default, range and effect.",
 }
-# A docstring's paragraphs are filled anew for the width of the terminal.
+# Paragraphs of docstrings are wrapped to the width of the terminal.
 HELP: dict[str, Any] = {"rich_markup_mode": "markdown"}
 
 
 class Commands(TyperGroup):
-    """Commands that are imported when they are called: some need torch, which takes seconds."""
+    """Commands that are imported when called: some import torch, which takes seconds."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -36,13 +36,13 @@ class Commands(TyperGroup):
             self.add_command(TyperCommand(name, help=line))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that is meant, and import it."""
+        """Import the command that is called."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(name) if name else None, rest
 
 
 def load(name: str) -> Any:
-    """Import a command: the function, or the group, that is called as its module is."""
+    """Import a command: the function or group with the name of its module."""
     command = getattr(importlib.import_module(f"wise.{name}"), name)
     if isinstance(command, typer.Typer):
         return typer.main.get_command(command)
@@ -63,7 +63,7 @@ def about() -> None:
 
 
 def main() -> None:
-    """Run a command: exit status 1 and one line for what a user can mend, 2 for wrong usage."""
+    """Run a command; exit with status 1 and one line on an input error, 2 on wrong usage."""
     try:
         app()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""`wise check`: what will go wrong or weak, before hours are spent."""
+"""`wise check`: finds errors and weaknesses of a dataset before a long run."""
 
 import contextlib
 import json
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Read the whole dataset once; say what is wrong or weak.
+    """Read the whole dataset once; report errors and weaknesses.
 
-    If nothing is wrong, also how long a run will take on this machine.
-    Exit status 1 if anything is wrong, 0 if all is well or only weak.
+    Without errors, it also estimates the time of a run on this machine.
+    The exit status is 1 if there are errors, otherwise 0.
 
     Example: wise check
     """

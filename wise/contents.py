@@ -1,4 +1,4 @@
-"""What a store holds, in a few numbers: what one wants to know before using it."""
+"""Summaries of stores: counts and quantiles."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def of_instances(store: InstanceStore) -> dict[str, Any]:
 def _contents(store: RaggedStore, rows: str, columns: Callable[[str], Columns]) -> dict[str, Any]:
     of_images = [columns(image_id) for image_id in track(store, len(store), str(store.path))]
     names = list(of_images[0]) if of_images else []
-    joined = {name: np.concatenate([image[name] for image in of_images]) for name in names}
+    concatenated = {name: np.concatenate([image[name] for image in of_images]) for name in names}
     counts = np.array([len(next(iter(image.values()))) for image in of_images], np.int64)
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     total = int(counts.sum())
@@ -51,7 +51,7 @@ def _contents(store: RaggedStore, rows: str, columns: Callable[[str], Columns]) 
         "images without": int((counts == 0).sum()),
         rows: total,
         **_quantiles(f"{rows} an image", counts),
-        **{key: value for name in names for key, value in _quantiles(name, joined[name]).items()},
+        **{key: v for name in names for key, v in _quantiles(name, concatenated[name]).items()},
         f"bytes a {rows[:-1]}": round(size / total, 1) if total else None,
     }
 

@@ -1,8 +1,8 @@
-"""What of the code each stage depends on, in dvc.yaml: `make deps` writes it, a test compares.
+"""The code dependencies of the stages in dvc.yaml: `make deps` writes them, a test compares them.
 
-A stage depends on what its script imports, directly or through others. The packages of `GROUND`
-stand there as folders, all other modules as files, with the templates and style sheets that lie
-beside them.
+A stage depends on all modules that its script imports, directly or indirectly. The packages of
+`GROUND` are listed as folders, all other modules as files, together with the templates and style
+sheets next to them.
 """
 
 import ast
@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 PACKAGES = ("pipeline", "stages")
-# What every room stands on: where one of these files changes, most of what is above changes.
+# Packages that most stages import.
 GROUND = (
     "pipeline/artifacts",
     "pipeline/backbones",
@@ -28,8 +28,8 @@ GROUND = (
 def code_of(project: Path, stage: str) -> list[str]:
     """List the code that a stage depends on: paths relative to the project, sorted.
 
-    Imports inside functions count: dvc.yaml has to name what any parameter may need. Empty files
-    are left out, for nothing in them can change.
+    Imports inside functions are included, because dvc.yaml must name the code for any parameter.
+    Empty files are left out.
     """
     found: set[str] = set()
     for file in _closure(project, project / "stages" / f"{stage}.py"):
@@ -46,12 +46,12 @@ def code_of(project: Path, stage: str) -> list[str]:
 
 
 def is_code(dependency: str) -> bool:
-    """Whether a dependency of dvc.yaml is code, and not an input."""
+    """Whether a dependency in dvc.yaml is code rather than data."""
     return dependency.startswith(tuple(f"{package}/" for package in PACKAGES))
 
 
 def write(project: Path) -> None:
-    """Write the code dependencies of every stage into dvc.yaml, comments kept."""
+    """Write the code dependencies of each stage to dvc.yaml, keeping comments."""
     yaml = YAML()
     yaml.width = 100
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -67,7 +67,7 @@ def write(project: Path) -> None:
 
 
 def _closure(project: Path, file: Path) -> set[Path]:
-    """All files that run when a file is imported and used, but for empty ones."""
+    """Give a file and all files that it imports, directly or indirectly, without empty ones."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -92,7 +92,7 @@ def _imported(project: Path, path: Path) -> Iterator[Path]:
 
 
 def _files(project: Path, module: Path) -> list[Path]:
-    """The file of a module or package, and the packages around it."""
+    """Give the file of a module or package, and the `__init__.py` of its parent packages."""
     around = [parent / "__init__.py" for parent in (module, *module.parents)]
     candidates = [module.with_suffix(".py"), *around]
     return [file for file in candidates if file.is_file() and project in file.parents]

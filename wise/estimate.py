@@ -1,8 +1,7 @@
-"""How long a run will take on this machine: a rehearsal with untrained networks, timed.
+"""Estimate of the time of a run on this machine, from a rehearsal with untrained networks.
 
-Of every training a few steps are made, and a few photographs are led through the other stages.
-That takes as long as with trained networks but for what hangs on their results: how many peaks
-and detections there will be is not known.
+A few steps of each training are timed, and the other stages on a few photographs. With trained
+networks the times differ where they depend on the numbers of peaks and detections.
 """
 
 import os
@@ -50,13 +49,13 @@ from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Training, to_device
 from stages.common.shelf import Shelf
 
-# Photographs, and items of a training, that are timed.
+# Number of photographs, and of training samples, that are timed.
 TIMED = 4
-# Of a mask in a store of SharpMask's, the longest mean that was measured: docs/performance.md.
+# Largest measured mean size of a stored SharpMask proposal, see docs/performance.md.
 MASK_BYTES = 430
-# Each imports torch: a stage's own process, and the server that its workers are forked from.
+# Both import torch: the process of the stage, and the server that its workers are forked from.
 PROCESSES_A_STAGE = 2
-# Less than a minute a thousand photographs each, beside their start.
+# Each takes less than a minute per thousand photographs, besides its start.
 NOT_TIMED = ["scenes", "dataset", "evaluation", "report"]
 
 Given = ParamSpec("Given")
@@ -80,14 +79,16 @@ class Settings(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a run needs.
+    """The estimated time and disk space of a run.
 
-    seconds : of every stage that was timed, but for its start.
-    start_seconds : in which all stages together start.
-    not_timed : the stages that were not.
-    stored_bytes : of proposals, peaks and networks, at most.
-    photograph_bytes : of the photographs, which are not copied.
-    free_bytes : on the disk of the working folder.
+    Attributes
+    ----------
+    seconds : time of each timed stage, without its start.
+    start_seconds : total time of the starts of all stages.
+    not_timed : stages that were not timed.
+    stored_bytes : maximum size of proposals, peaks and networks.
+    photograph_bytes : size of the photographs, which are not copied.
+    free_bytes : free space on the disk of the working folder.
     """
 
     seconds: dict[str, float]
@@ -98,7 +99,7 @@ class Estimate(NamedTuple):
     free_bytes: int
 
     def total(self) -> float:
-        """Seconds of the run."""
+        """Total seconds of the run."""
         return sum(self.seconds.values()) + self.start_seconds
 
 
@@ -137,13 +138,13 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
         seconds[stage] = train * one[stage] / runtime.workers()
     for stage in ("proposals", "predictions", "refinement", "retrieval"):
         seconds[stage] = (train + val) * one[stage] / runtime.workers()
-    # The peaks of val are found there.
+    # This stage computes the peaks of val itself.
     seconds["retrieval"] += val * one["peaks"] / runtime.workers()
-    rounds, finds = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
+    rounds, detecting = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
     seconds["mask_rcnn"] *= rounds
     if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
         seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
-    seconds["mask_rcnn"] += (rounds - 1) * finds
+    seconds["mask_rcnn"] += (rounds - 1) * detecting
 
     an_image = median(stored_bytes for _, stored_bytes in rehearsed)
     return Estimate(
@@ -157,14 +158,14 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
 
 
 def _few(split: Split) -> Split:
-    """Some photographs with tags, spread over the split."""
+    """Select a few photographs with tags, spread over the split."""
     tagged = [photograph for photograph in split.photographs if photograph.tags]
     spread = tagged[:: max(1, len(tagged) // TIMED)][:TIMED]
     return split.model_copy(update={"photographs": tuple(spread)})
 
 
 class _InTheMiddle:
-    """What pseudo masks there will be is not known: for every tag an object in the middle."""
+    """Stand-in for the unknown pseudo masks: one object in the middle of the image per tag."""
 
     def __init__(self, split: Split) -> None:
         self._split = split
@@ -174,7 +175,7 @@ class _InTheMiddle:
         return image_id in self._photographs
 
     def instances(self, image_id: str, _: int, /) -> Instances:
-        """Give the objects of an image, the same at every epoch."""
+        """Give the objects of an image, the same at each epoch."""
         photograph = self._photographs[image_id]
         height, width = photograph.height, photograph.width
         shape = np.zeros((1, height, width), bool)
@@ -184,7 +185,7 @@ class _InTheMiddle:
 
 
 def _seconds(training: Training[Any], items: int) -> float:
-    """Seconds of a training over so many items an epoch, of which it holds some."""
+    """Estimate the seconds of a training with `items` samples per epoch."""
     network, samples, schedule = training.network, training.samples, training.schedule
     device = runtime.device()
     with _one_thread():
@@ -202,12 +203,12 @@ def _seconds(training: Training[Any], items: int) -> float:
         optimizer.step()
 
     network.train()
-    # Of three, for the first prepares the kernels.
+    # The median of three steps, because the first one prepares the kernels.
     computing = median(_timed(step)[1] for _ in range(3))
     network.eval()
     loading = schedule.batch_size * median(seconds for _, seconds in loaded)
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    # Loading goes on beside the step, as far as there are workers and cores for both.
+    # Loading overlaps with computing, as far as there are workers and cores for both.
     work_of_cores = (threads * computing + loading) / (os.cpu_count() or 1)
     a_step = max(computing, loading / runtime.workers(), work_of_cores)
     return schedule.epochs * items / schedule.batch_size * a_step
@@ -239,7 +240,7 @@ def _rehearse(
     settings: Settings,
     photograph: Photograph,
 ) -> tuple[dict[str, float], int]:
-    """Seconds of one process in every stage over a photograph, and the bytes that it stores."""
+    """Time each stage in one process on a photograph, and count the bytes that it stores."""
     image, decoding = _timed(few.image, photograph)
     peaks, locating = _timed(locate, prm, image, few.labels(photograph), settings.peaks)
     proposals, proposing = _timed(propose, photograph)
@@ -273,7 +274,7 @@ def _trains_sharpmask(parameters: ProposalsParameters) -> bool:
 
 
 def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
-    """Bytes that the masks take at most; those of an untrained SharpMask would say nothing."""
+    """Give the maximum size of the masks; those of an untrained SharpMask are not typical."""
     if _trains_sharpmask(parameters):
         return parameters.max_proposals * MASK_BYTES
     return sum(len(mask["counts"]) for mask in proposals.masks)
@@ -291,7 +292,7 @@ def _start_process() -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute as a worker process does."""
+    """Compute with a single thread, as a worker process does."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -303,7 +304,7 @@ def _one_thread() -> Iterator[None]:
 def _timed(
     function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
 ) -> tuple[Result, float]:
-    """Call a function: what it gives, and the seconds that it takes."""
+    """Call a function; give its result and the seconds it took."""
     start = time.perf_counter()
     result = function(*arguments, **named)
     if torch.cuda.is_available():

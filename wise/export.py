@@ -27,7 +27,7 @@ export = typer.Typer(**HELP, no_args_is_help=True, add_completion=False)
 
 
 class Layout(StrEnum):
-    """Of a data set of pseudo masks."""
+    """The format of an exported dataset."""
 
     COCO = "coco"
     YOLO = "yolo"
@@ -35,7 +35,7 @@ class Layout(StrEnum):
 
 @export.callback()
 def about() -> None:
-    """Take away the detector, or the pseudo masks.
+    """Export the detector or the pseudo masks.
 
     Example: wise export pseudo-masks --out pseudo
     """
@@ -45,13 +45,13 @@ def about() -> None:
 def detector(
     out: Annotated[Path, typer.Option(help="The folder to write into.")],
     score: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Least confidence of an instance.")
+        float, typer.Option(min=0, max=0.999, help="Minimum score of an instance.")
     ] = 0.05,
-    detections: Annotated[int, typer.Option(min=1, help="Most instances of an image.")] = 100,
+    detections: Annotated[int, typer.Option(min=1, help="Maximum instances per image.")] = 100,
 ) -> None:
     """Write the trained detector, with its model card.
 
-    As weights; as ONNX, for images of any size; as a program of torch.export.
+    The formats are: weights, ONNX for images of any size, and a torch.export program.
 
     Example: wise export detector --out detector
     """
@@ -66,9 +66,9 @@ def detector(
     architecture = network.description.architecture
     side = canvas_side(architecture)
     typer.echo(
-        f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; images are to have a "
-        f"short side of {architecture.min_size} or a long side of {architecture.max_size} pixels, "
-        f"for detector.pt2 at the upper left of {side} x {side}"
+        f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; images must have a "
+        f"shorter side of {architecture.min_size} or a longer side of {architecture.max_size} "
+        f"pixels, and for detector.pt2 be in the upper left corner of {side} x {side}"
     )
 
 
@@ -84,7 +84,7 @@ def pseudo_masks(
         ),
     ] = Layout.COCO,
 ) -> None:
-    """Write the pseudo masks of the training photographs, for another trainer.
+    """Write the pseudo masks of the training photographs for another trainer.
 
     Example: wise export pseudo-masks --out pseudo --format yolo
     """
@@ -95,7 +95,7 @@ def pseudo_masks(
         shelf.proposals["train"].open().attributes["supervision"],
     )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: not empty; what an earlier export left would be trained on")
+        raise InputError(f"{out}: not empty; files of an earlier export would be trained on")
     WRITERS[layout](masks, out)
     typer.echo(
         f"{out}: {len(masks)} pseudo masks on {len(masks.images)} photographs; "
@@ -104,7 +104,7 @@ def pseudo_masks(
 
 
 def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
-    """Collect what the project on the disk says about its detector."""
+    """Collect the provenance of the project's detector."""
     shelf = Shelf(project)
     return DetectorOrigin(
         classes=classes,
@@ -126,7 +126,7 @@ def _commit(project: Path) -> str:
 
 
 def _state(project: Path) -> str:
-    """Whether parameters, weights and metrics belong to each other, by what DVC recorded."""
+    """Say whether parameters, weights and metrics are up to date according to DVC."""
     status = _ask(project, sys.executable, "-m", "dvc", "status", "--json")
     if status is None:
         return "not known"
@@ -137,7 +137,7 @@ def _state(project: Path) -> str:
 
 
 def _ask(project: Path, *command: str) -> str | None:
-    """What a command prints, or None where it fails."""
+    """Give the output of a command, or None if it fails."""
     with contextlib.suppress(FileNotFoundError):
         done = subprocess.run(command, cwd=project, capture_output=True, text=True)
         if done.returncode == 0:

@@ -1,4 +1,4 @@
-"""`wise figure`: a few photographs with all that was made of them."""
+"""`wise figure`: a few photographs with the results of each stage."""
 
 import contextlib
 import difflib
@@ -22,7 +22,7 @@ from wise.project import root
 from wise.stores import Json, Out, show_picture
 
 ROWS = 6
-MOST = 6  # predictions drawn on a picture: more hide each other
+MAX_PREDICTIONS = 6  # drawn on a picture: more would hide each other
 
 
 def figure(
@@ -31,17 +31,16 @@ def figure(
     ] = None,
     score: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Least score drawn, in parts of its image's highest."),
+        typer.Option(min=0, max=1, help="Minimum score, as a fraction of the image's highest."),
     ] = 0.5,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a few photographs with all that was made of them.
+    """Draw a few photographs with the results of each stage.
 
-    A row an evaluation image: the peaks of its tags and what responds to them, the proposals
-    that the sampler draws there, the best predictions, refined ones, truth. Goes to
-    data/figure.png if not told otherwise, which git ignores: photographs are no part of the
-    project.
+    One row per evaluation image: the peaks of its tags and their response, the proposals that
+    the sampler draws, the best predictions, the refined ones, and the true masks. The default
+    output is data/figure.png, which git ignores.
 
     Example: wise figure
     """
@@ -54,7 +53,7 @@ def figure(
 
 
 class Evaluated:
-    """What the stages left of the evaluation images, opened."""
+    """The opened outputs of the stages for the evaluation images."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.split = shelf.splits["val"].open()
@@ -67,7 +66,7 @@ class Evaluated:
         self._sampler = read_parameters(SamplerParameters, "sampler")
 
     def choose(self) -> list[Photograph]:
-        """Choose photographs, of those that have true masks if any have."""
+        """Choose photographs, from those with true masks if there are any."""
         photographs = self.split.photographs
         judged = [photograph for photograph in photographs if photograph.id in self._truth]
         return self.find(drawing.choose(judged or photographs, self.split.classes, ROWS))
@@ -84,7 +83,7 @@ class Evaluated:
         return [photographs[image_id] for image_id in image_ids]
 
     def row(self, photograph: Photograph, least: float) -> Row:
-        """Collect what was made of a photograph; make what only training images have."""
+        """Collect the results for a photograph; compute its peaks and pseudo masks."""
         tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
         peaks = peaks_of(self._classifier, self._peaks, tagged)
         proposals = self._proposals.proposals(photograph.id)
@@ -103,4 +102,4 @@ class Evaluated:
 
 
 def _confident(instances: Instances, least: float) -> Instances:
-    return confident(instances, least * instances.score.max(initial=0.0), MOST)
+    return confident(instances, least * instances.score.max(initial=0.0), MAX_PREDICTIONS)

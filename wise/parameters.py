@@ -1,4 +1,4 @@
-"""`wise parameters`: every parameter, as docs/parameters.md shows them."""
+"""`wise parameters`: the reference of all parameters, docs/parameters.md."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ _HEAD = "| key | default | allowed | effect |\n|---|---|---|---|\n"
 def parameters() -> None:
     """Print all parameters with default, range and effect.
 
-    In Markdown, as docs/parameters.md has them.
+    The output is docs/parameters.md.
 
     Example: wise parameters > docs/parameters.md
     """
@@ -39,7 +39,7 @@ def parameters() -> None:
 
 
 def reference(project: Path) -> str:
-    """The text of docs/parameters.md."""
+    """Give the text of docs/parameters.md."""
     defaults = YAML(typ="safe").load((project / "presets" / "scenes.yaml").read_text())
     tables = [
         f"\n## {stage}\n\n{parameter_table(model(stage), values)}"
@@ -85,7 +85,7 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in a few words."""
+    """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_allowed(choice) for choice in schema["anyOf"])
     if "enum" in schema or "const" in schema:

@@ -1,4 +1,4 @@
-"""`wise peaks`: what a store of peaks holds, and what it looks like."""
+"""`wise peaks`: describes stores of peaks, and draws those of an image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ def peaks(
 ) -> None:
     """Describe stores of peaks, or draw those of one image.
 
-    Drawn are the peaks, and the response map of each.
+    With an image id, it draws the peaks and their response maps.
 
     Example: wise peaks data/peaks/train 2007_000032
     """

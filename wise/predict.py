@@ -1,4 +1,4 @@
-"""`wise predict`: instances in new photographs, in the forms that other tools read."""
+"""`wise predict`: detects instances in new photographs, in the formats of other tools."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ from wise.project import root
 
 
 class Format(StrEnum):
-    """What is written."""
+    """The output formats."""
 
     OVERLAY = "overlay"
     COCO = "coco"
@@ -38,31 +38,31 @@ class Format(StrEnum):
 
 
 def predict(
-    photos: Annotated[list[str], typer.Argument(help="Folders, files, or patterns as '*.jpg'.")],
-    out: Annotated[Path, typer.Option(help="Folder that the results go to.")],
+    photos: Annotated[list[str], typer.Argument(help="Folders, files, or patterns like '*.jpg'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
     formats_: Annotated[
         list[Format] | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
             help="overlay: pictures. coco: annotations.json and results.json. labels: PNG label "
-            "maps of classes and of instances. yolo: segmentation text. Repeat it for several.",
+            "maps of classes and instances. yolo: segmentation text. Repeat for several formats.",
         ),
     ] = None,
     score: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Least confidence of an instance.")
+        float, typer.Option(min=0, max=0.999, help="Minimum score of an instance.")
     ] = 0.5,
     refine: Annotated[
-        bool, typer.Option(help="Whether masks are replaced by the most similar proposals.")
+        bool, typer.Option(help="Replace masks by the proposals of highest IoU.")
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="A detector's file; else the project's own.")
+        Path | None, typer.Option(help="Weights of a detector; default: the project's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Find the instances of new photographs with the trained detector.
+    """Detect instances in new photographs with the trained detector.
 
-    A photograph that cannot be read is named on stderr; the others go on;
+    Photographs that cannot be read are reported on stderr and skipped;
     the exit status is then 1.
 
     Example: wise predict holiday/ 'more/*.jpg' --out found --format yolo
@@ -71,8 +71,8 @@ def predict(
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
     detector = weights or Shelf(root()).detector
     classes = read_description(detector, MaskRcnnDescription).classes
-    finder = make_predictor(detector, score, refine)
-    instances, unreadable = write_all(finder, paths, classes, wanted, out)
+    predictor = make_predictor(detector, score, refine)
+    instances, unreadable = write_all(predictor, paths, classes, wanted, out)
     read = len(paths) - len(unreadable)
     if as_json:
         counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
@@ -105,7 +105,7 @@ def make_predictor(detector: Path, score: float, refined: bool) -> PhotographPre
 
 
 def write_all(
-    finder: PhotographPredictor,
+    predictor: PhotographPredictor,
     paths: Sequence[Path],
     classes: Sequence[str],
     wanted: Sequence[Format],
@@ -115,7 +115,7 @@ def write_all(
     collected = CocoFiles(classes)
     unreadable: list[str] = []
     instances = 0
-    results = ordered_map(finder, paths, min(runtime.workers(), len(paths)))
+    results = ordered_map(predictor, paths, min(runtime.workers(), len(paths)))
     named = zip(paths, unique_names(paths), results, strict=True)
     for path, name, found in track(named, len(paths), "predict"):
         if isinstance(found, InputError):

@@ -1,4 +1,4 @@
-"""`wise predictions`: what a store of instances holds, and what it looks like."""
+"""`wise predictions`: describes stores of instances, and draws those of an image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,13 +26,13 @@ PREDICTIONS = Shelf().predictions["val"].path.parent
 def predictions(
     store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = PREDICTIONS,
     image: Image = None,
-    score: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")] = 0.5,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Describe stores of instances, or draw those of one image.
 
-    Instances are predictions, refined or not, those of the upper bound, and what is retrieved.
+    Instances are predictions, refined predictions, those of the upper bound, and retrieved ones.
 
     Example: wise predictions data/refinement/val 2007_000042 --score 0.3
     """

@@ -1,4 +1,4 @@
-"""`wise preset`: params.yaml from one of presets/."""
+"""`wise preset`: writes params.yaml from a preset."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +10,15 @@ from pipeline.common.errors import InputError
 from wise.project import root
 
 DEFAULT = "scenes"
-BASE = "extends"  # the key that names the preset another one changes
+BASE = "extends"  # the key that names the preset that this one changes
 
 
 def preset(
-    name: Annotated[str, typer.Argument(help="A file of presets/, without .yaml.")],
+    name: Annotated[str, typer.Argument(help="Name of a file in presets/, without .yaml.")],
 ) -> None:
     """Write a preset into params.yaml.
 
-    That is the embedded default, or the preset that this one extends, and what it changes.
+    A preset changes the default, or the preset that it extends.
 
     Example: wise preset voc2012-animals
     """
@@ -27,18 +27,18 @@ def preset(
 
 
 def write_preset(name: str, project: Path) -> None:
-    """Replace the project's params.yaml by what a preset says.
+    """Replace the project's params.yaml by a preset.
 
     Raises
     ------
     InputError
-        If there is no such preset, or it changes what is no parameter.
+        If there is no such preset, or it has an unknown parameter.
     """
     write_parameters(_read_preset(name, project / "presets"), project)
 
 
 def _read_preset(name: str, folder: Path) -> Any:
-    """The default, or the preset that this one extends, with this one's changes."""
+    """Read a preset: the one that it extends, or the default, with its changes."""
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise InputError(f"no preset {name}; there are {', '.join(known)}")
@@ -51,7 +51,7 @@ def _read_preset(name: str, folder: Path) -> Any:
 
 
 def write_parameters(parameters: Any, project: Path) -> None:
-    """Write params.yaml, comments kept, whole or not at all."""
+    """Write params.yaml atomically, keeping comments."""
     yaml = YAML()
     yaml.width = 100
     target = project / "params.yaml"
@@ -67,5 +67,5 @@ def _merge(into: Any, changes: dict[str, Any], where: str) -> None:
             raise InputError(f"{where}: {key} is no parameter")
         if isinstance(value, dict):
             _merge(into[key], value, f"{where}: {key}")
-        elif value != into[key]:  # what stays keeps its form
+        elif value != into[key]:  # unchanged values keep their formatting
             into[key] = value

@@ -1,4 +1,4 @@
-"""The project that a command is about: the folder of dvc.yaml around where it is typed."""
+"""The project of a command: the nearest parent folder with dvc.yaml."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def root() -> Path:
     Raises
     ------
     InputError
-        Outside of a project.
+        If the working directory is not inside a project.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -23,7 +23,7 @@ def root() -> Path:
 
 
 def read_split(name: str) -> Split:
-    """Read the project's split `train` or `val`, its photographs' root as seen from anywhere."""
+    """Read the project's split `train` or `val`, with an absolute root of its photographs."""
     project = root()
     split = Shelf(project).splits[name].open()
     return split.model_copy(update={"root": str(project / split.root)})

@@ -1,4 +1,4 @@
-"""`wise seeds`: an experiment over several seeds, as mean and standard deviation."""
+"""`wise seeds`: mean and standard deviation of an experiment over several seeds."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ METRICS = str(Shelf().metrics)
 
 
 def seeds(
-    count: Annotated[int, typer.Option(min=2, help="How many times.")] = 3,
+    count: Annotated[int, typer.Option(min=2, help="Number of runs.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Run an experiment over several seeds; print mean and deviation.
 
-    The experiment is what params.yaml says. All seeds are shifted together: by 0, by 1, and so
-    on. Each time is an experiment of DVC in a copy of the project; params.yaml and all that lies
-    here stay as they are. DVC does nothing twice: after a kill, or for more seeds, type it again.
+    The parameters are those of params.yaml. Run k adds k to all seeds, starting with 0. Each run
+    is a DVC experiment in a copy of the project; the project itself is not changed. Finished
+    stages are not repeated: run the command again after an interruption, or for more seeds.
 
     Example: wise seeds --count 3
     """
@@ -64,13 +64,13 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Run an experiment with changed parameters in a copy of the project; give its metrics.
 
-    An earlier one of that name is replaced: DVC knows what of it still holds. `copied` are
-    inputs that git does not bring there.
+    An earlier experiment of that name is replaced; DVC reuses its stages that are up to date.
+    `copied` are inputs that are not tracked by git.
 
     Raises
     ------
     InputError
-        If it fails; DVC has said why on stderr.
+        If it fails; DVC has reported the reason on stderr.
     """
     changes = [f"--set-param={key}={value}" for key, value in parameters.items()]
     copies = [f"--copy-paths={path}" for path in copied]
@@ -83,14 +83,15 @@ def run_experiment(
 
 
 def inputs_git_does_not_know(project: Path) -> list[str]:
-    """Inputs that neither git nor a stage brings into a copy of the project, relative to it.
+    """List inputs that neither git nor a stage provides in a copy of the project.
 
-    Photographs, tags, weights: what lies in the project and is too large for git.
+    These are photographs, tags and weights in the project that are too large for git. Paths are
+    relative to the project.
 
     Raises
     ------
     InputError
-        If the project is no repository of git and DVC.
+        If the project is not a repository of git and DVC.
     """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=project, capture_output=True, text=True)
     if listed.returncode or not (project / ".dvc").is_dir():
@@ -101,13 +102,13 @@ def inputs_git_does_not_know(project: Path) -> list[str]:
     known = {project / name for name in listed.stdout.split("\0")}
     known |= {folder for file in known for folder in file.parents}
     missing = [path for path in needed - known if path.is_relative_to(project)]
-    # A folder brings what is in it.
+    # Copying a folder copies its content too.
     alone = [path for path in missing if not {*path.parents} & {*missing, *made} | {path} & made]
     return sorted(str(path.relative_to(project)) for path in alone)
 
 
 def _dvc(project: Path, *words: str) -> int:
-    """Run DVC; what it prints goes to stderr, so that stdout holds results alone."""
+    """Run DVC with its output on stderr, so that stdout has only the results."""
     return subprocess.run(
         [sys.executable, "-m", "dvc", *words], cwd=project, stdout=sys.stderr
     ).returncode

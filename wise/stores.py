@@ -1,4 +1,4 @@
-"""What the commands that look into stores share: problem stores, images and photographs."""
+"""Functions shared by the commands that show stores: opening, finding images, printing."""
 
 import difflib
 import json
@@ -18,19 +18,19 @@ from wise.project import read_split, root
 Store = TypeVar("Store", bound=RaggedStore)
 
 Image: TypeAlias = Annotated[str | None, typer.Argument(help="An image to draw: its id.")]
-Out: TypeAlias = Annotated[Path | None, typer.Option(help="Where the PNG goes.")]
+Out: TypeAlias = Annotated[Path | None, typer.Option(help="Path of the PNG file.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def open_stores(path: Path, kind: Callable[[Path], Store], *stages: str) -> dict[str, Store]:
-    """Open the store at a path, or those in the folder there, by name.
+    """Open the store at a path, or the stores in the folder at this path, by name.
 
-    A path that is not found here is taken from the project's root.
+    A path that does not exist is taken relative to the project's root.
 
     Raises
     ------
     InputError
-        If there is none, or one of another stage.
+        If there is no store, or one of another stage.
     """
     place = path if path.exists() else root() / path
     folders = [place] if _is_store(place) else sorted(filter(_is_store, place.glob("*")))
@@ -46,7 +46,7 @@ def _is_store(folder: Path) -> bool:
 def _open(folder: Path, kind: Callable[[Path], Store], stages: tuple[str, ...]) -> Store:
     try:
         store = kind(folder)
-    except (KeyError, ValueError):  # how zarr says that its metadata are broken
+    except (KeyError, ValueError):  # raised by zarr for invalid metadata
         raise InputError(f"{folder}: zarr.json is broken") from None
     stage = store.attributes.get("stage")
     if stage not in stages:
@@ -55,7 +55,7 @@ def _open(folder: Path, kind: Callable[[Path], Store], stages: tuple[str, ...]) 
 
 
 def find_image(stores: Mapping[str, Store], image_id: str) -> Store:
-    """Choose the store that holds an image, or raise InputError with the nearest names."""
+    """Give the store that holds an image, or raise InputError with the most similar names."""
     for store in stores.values():
         if image_id in store:
             return store
@@ -67,12 +67,12 @@ def find_image(stores: Mapping[str, Store], image_id: str) -> Store:
 
 
 def photograph(store: RaggedStore, image_id: str) -> Pixels:
-    """Read the photograph of an image of a store, which a split of the project knows.
+    """Read the photograph of an image of a store.
 
     Raises
     ------
     InputError
-        If no split does, or it is of another size than it was.
+        If no split of the project has it, or its size has changed.
     """
     # An id may stand for one photograph in train and for another in val.
     names = sorted(("train", "val"), key=lambda name: name != store.path.name)
@@ -95,7 +95,7 @@ def _checked(pixels: Pixels, store: RaggedStore, image_id: str) -> Pixels:
 
 
 def show_contents(contents: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
-    """Print what stores hold, a column a store: a table, or plain lines for other programs."""
+    """Print summaries of stores, a column per store: a table, or plain lines in a pipe."""
     if as_json:
         typer.echo(json.dumps(contents, indent=1))
         return
@@ -113,7 +113,7 @@ def show_contents(contents: Mapping[str, Mapping[str, Any]], as_json: bool) -> N
 
 
 def show_picture(pixels: Pixels, out: Path | None, name: str, as_json: bool) -> None:
-    """Write a picture, to `name`.png in the working directory if not told otherwise."""
+    """Write a picture to `out`, by default `name`.png in the working directory."""
     path = out or Path(f"{name.replace('/', '-')}.png")
     save_png(path, pixels)
     typer.echo(json.dumps({"picture": str(path)}) if as_json else path)

@@ -1,4 +1,4 @@
-"""The trained detector for other runtimes: ONNX for images of any size, a torch export program."""
+"""Export of the trained detector as ONNX, for images of any size, and as a torch.export program."""
 
 import io
 import math
@@ -24,11 +24,11 @@ _DROPPED = -1.0
 
 
 class Detector(nn.Module):
-    """The detector for one image, float32 (3, h, w) in 0..1, already of the detector's scale.
+    """The detector for one image, float32 (3, h, w) in 0..1, already resized for the detector.
 
-    It pads the image itself. What it gives: `boxes`, float32 (n, 4), x1 y1 x2 y2 in pixels;
-    `labels`, int64 (n,), from 1; `scores`, float32 (n,), descending; `masks`, float32
-    (n, 28, 28), probabilities over the box.
+    It pads the image itself. It returns `boxes`, float32 (n, 4), x1 y1 x2 y2 in pixels; `labels`,
+    int64 (n,), from 1; `scores`, float32 (n,), descending; `masks`, float32 (n, 28, 28),
+    probabilities over the box.
     """
 
     def __init__(self, network: MaskRcnn) -> None:
@@ -45,28 +45,28 @@ class Detector(nn.Module):
 
 
 class FixedDetector(nn.Module):
-    """The same detector with shapes that are known beforehand, as torch.export needs them.
+    """The same detector with static shapes, as torch.export needs them.
 
-    torchvision drops boxes as it goes; here they go along to the end, with the score `_DROPPED`.
-    The pools are told no sizes of images: they have their scales.
+    torchvision drops boxes at several steps. Here they are kept until the end, with the score
+    `_DROPPED`. The RoI pools receive no image sizes, as their scales are set.
     """
 
     def __init__(self, network: MaskRcnn) -> None:
         super().__init__()
-        self.network: Any = network  # of its parts, torchvision's, no types are known
+        self.network: Any = network  # torchvision's modules have no types
 
     def forward(self, canvas: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Detect the objects of an image.
 
         Parameters
         ----------
-        canvas : float32 (3, side, side) in 0..1, see `canvas_side`; the image lies at its upper
-            left, the rest is `PADDING / 255`.
+        canvas : float32 (3, side, side) in 0..1, see `canvas_side`; the image is in its upper
+            left corner, the rest is `PADDING / 255`.
         size : int64 (2,), height and width of the image in pixels.
 
         Returns
         -------
-        What `Detector` gives.
+        As `Detector`.
         """
         features = self.network.features(canvas[None])
         edge = size.flip(0).repeat(2)
@@ -82,7 +82,7 @@ class FixedDetector(nn.Module):
     def _regions(
         self, features: dict[str, Tensor], images: Tensor, edge: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The regions (r, 4) that the heads look at, and which of them are any."""
+        """Give the regions (r, 4) for the heads, and bool (r,), whether each is valid."""
         rpn = self.network.rpn
         levels = list(features.values())
         objectness, deltas = rpn.head(levels)
@@ -99,7 +99,7 @@ class FixedDetector(nn.Module):
     def _boxes(
         self, features: dict[str, Tensor], regions: Tensor, kept: Tensor, edge: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The best boxes of all classes, their labels and scores."""
+        """Give the best boxes of all classes, their labels and their scores."""
         heads = self.network.heads
         pooled = heads.box_roi_pool(features, [regions], [])
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
@@ -115,10 +115,10 @@ class FixedDetector(nn.Module):
 
 
 def _filtered(
-    boxes: Tensor, scores: Tensor, groups: Tensor, least_side: float, threshold: float
+    boxes: Tensor, scores: Tensor, groups: Tensor, min_side: float, threshold: float
 ) -> Tensor:
-    """The scores, without those of boxes too small, or suppressed by a better one of the group."""
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= least_side).all(1)
+    """Drop the scores of small boxes, and of those that non-maximum suppression per group drops."""
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(1)
     scores = torch.where(large, scores, _DROPPED)
     apart = boxes + (groups * (boxes.max() + 1))[:, None]
     kept = torch.zeros_like(large).index_fill(0, nms(apart, scores, threshold), True)
@@ -126,15 +126,15 @@ def _filtered(
 
 
 def canvas_side(architecture: Architecture) -> int:
-    """Pixels of the square that holds every image of the detector's scale."""
+    """Compute the side, in pixels, of the square that holds any resized image."""
     return math.ceil(architecture.max_size / DIVISOR) * DIVISOR
 
 
 def write_onnx(network: MaskRcnn, path: Path) -> None:
-    """Write a detector in evaluation mode as ONNX (opset 17), height and width left open.
+    """Write a detector in evaluation mode as ONNX (opset 17), with dynamic height and width.
 
-    By torch's tracing exporter, for which torchvision's detection code has its own branches;
-    the one by `torch.export` stops at those parts' shapes, which depend on the data.
+    It uses torch's tracing exporter, which torchvision's detection code supports. The exporter
+    based on `torch.export` fails at data-dependent shapes.
     """
     side = network.description.architecture.min_size
     sample = torch.rand(3, side, side + DIVISOR // 2)
@@ -157,10 +157,10 @@ def write_onnx(network: MaskRcnn, path: Path) -> None:
 
 
 def write_program(network: MaskRcnn, path: Path) -> None:
-    """Write a detector in evaluation mode as a torch export program, for a CPU.
+    """Write a detector in evaluation mode as a torch.export program, for a CPU.
 
-    It takes and gives what `FixedDetector` does. With sides left open, too, export did not end
-    within ten minutes.
+    Its inputs and outputs are those of `FixedDetector`. With dynamic sides the export did not
+    finish within ten minutes.
     """
     side = canvas_side(network.description.architecture)
     sample = torch.rand(3, side, side), torch.tensor([side, side])
@@ -173,7 +173,7 @@ def write_program(network: MaskRcnn, path: Path) -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence the exporters: dozens of lines on what they may miss, which tests compare."""
+    """Silence the exporters' warnings of possible differences; tests compare the outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

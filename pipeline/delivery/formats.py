@@ -1,4 +1,4 @@
-"""Instances of photographs in the forms that other tools read: COCO, label maps, YOLO, pictures."""
+"""Instances in the formats of other tools: COCO, label maps, YOLO, and pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,23 @@ from pipeline.common import files, masks
 from pipeline.common.errors import InputError
 from pipeline.drawing import canvas as drawing
 
-# A polygon may leave the true edge by so many pixels.
+# Maximum distance of a polygon from the mask's edge, in pixels.
 POLYGON_TOLERANCE = 0.3
-# Of an object's pixels.
-LEAST_PART = 0.01
-_MAGNIFIED = 4
+# Minimum area of a further part of an object, as a fraction of the object.
+MIN_PART_AREA = 0.01
+_MAGNIFICATION = 4
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A photograph and what was found in it.
+    """A photograph and its detected instances.
 
-    file : where the photograph lies.
-    name : what its files are called, without a suffix; unlike that of any other.
+    Attributes
+    ----------
+    file : path of the photograph.
+    name : unique name of its output files, without a suffix.
     pixels : RGB, uint8 (h, w, 3).
+    instances : the detections, by descending score.
     """
 
     file: Path
@@ -40,34 +43,36 @@ class Prediction:
 
 
 def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Outlines (x, y) of the parts of a mask (h, w), in pixels from the upper left corner.
+    """Give the outlines of the parts of a mask, bool (h, w), the largest part first.
 
-    One polygon of shape (n, 2) for each part, along the edges of its pixels, largest first;
-    holes are filled.
+    Returns
+    -------
+    For each part a polygon, float64 (n, 2), of points (x, y) in pixels from the upper left corner,
+    along the edges of its pixels. Holes are filled.
     """
     labels = measure.label(mask, connectivity=1)
     outlines = []
     for part in sorted(measure.regionprops(labels), key=lambda part: -part.area):
-        # Around a frame of background every outline closes; magnified, it keeps its corners.
-        framed = np.pad(part.image_filled, 1).repeat(_MAGNIFIED, 0).repeat(_MAGNIFIED, 1)
+        # A margin of background closes each outline; magnification keeps its corners.
+        framed = np.pad(part.image_filled, 1).repeat(_MAGNIFICATION, 0).repeat(_MAGNIFICATION, 1)
         outline = max(measure.find_contours(framed.astype(np.float32), 0.5), key=len)
-        edges = (outline + 0.5) / _MAGNIFIED - 1 + part.bbox[:2]
+        edges = (outline + 0.5) / _MAGNIFICATION - 1 + part.bbox[:2]
         corners = measure.approximate_polygon(edges, POLYGON_TOLERANCE)
         outlines.append(corners[:-1, ::-1])
     return outlines
 
 
 def yolo_lines(instances: Instances, height: int, width: int) -> list[str]:
-    """One line an instance: its class, from 0, and x y x y ..., in parts of 1.
+    """Give one line per instance: its class, from 0, and x y x y ... in 0..1.
 
-    The format knows one polygon an object: its parts are linked, but for those, the largest
-    aside, of less than `LEAST_PART` of it.
+    The format has a single polygon per object, so the parts of an object are linked. Parts smaller
+    than `MIN_PART_AREA` of the object are left out, except for the largest.
     """
     lines = []
     decoded = masks.decode(instances.masks, height, width)
     for label, mask in zip(instances.label, decoded, strict=True):
         largest, *others = polygons(mask)
-        parts = [part for part in others if _area(part) >= LEAST_PART * mask.sum()]
+        parts = [part for part in others if _area(part) >= MIN_PART_AREA * mask.sum()]
         numbers = np.clip(_linked([largest, *parts]) / [width, height], 0, 1).ravel()
         lines.append(" ".join([str(int(label)), *(f"{number:.6f}" for number in numbers)]))
     return lines
@@ -79,7 +84,7 @@ def _area(polygon: NDArray[np.float64]) -> float:
 
 
 def _linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """One polygon of several: from its nearest corner it goes around each part, and back."""
+    """Link polygons to one, by connecting each part to the nearest corner and back."""
     whole = parts[0]
     for part in parts[1:]:
         distance = cdist(whole, part)
@@ -92,10 +97,14 @@ def _linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 def label_maps(
     instances: Instances, height: int, width: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Which class and which instance each pixel (h, w) belongs to; 0 is the background.
+    """Compute the class and the instance of each pixel; 0 is the background.
 
-    Classes and instances count from 1, instances by descending score; where several overlap,
-    the one of the highest score is seen.
+    Where instances overlap, the one of the highest score is on top.
+
+    Returns
+    -------
+    classes : uint8 (height, width), from 1.
+    numbers : uint16 (height, width), from 1, by descending score.
     """
     classes = np.zeros((height, width), np.uint8)
     numbers = np.zeros((height, width), np.uint16)
@@ -107,7 +116,7 @@ def label_maps(
 
 
 def picture(prediction: Prediction, classes: Sequence[str]) -> NDArray[np.uint8]:
-    """The photograph with its instances tinted, outlined and named, the best above all."""
+    """Draw the instances on the photograph with tint, outline and name, the best on top."""
     found, pixels = prediction.instances, prediction.pixels
     tints = [drawing.colors(len(classes))[label] for label in found.label[::-1]]
     shapes = masks.decode(found.masks[::-1], *pixels.shape[:2])

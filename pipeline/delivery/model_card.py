@@ -1,6 +1,6 @@
-"""The card of a trained detector: what it was made from, how, and how good it is.
+"""The model card of a trained detector: its data, supervision, parameters and metrics.
 
-In the form of Hugging Face's model cards: YAML that programs read, then Markdown, card.md.
+The format is that of Hugging Face's model cards: YAML front matter, then Markdown (card.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,17 @@ from pipeline.report.tables import is_judged, methods
 
 @dataclass(frozen=True)
 class DetectorOrigin:
-    """What a detector comes from.
+    """The provenance of a detector.
 
-    classes : their names, in the order of the detector's labels.
-    images : how many, of the lists `train` and `val`.
-    proposals : attributes of the proposals: their `method` and its `supervision`.
-    parameters : all of params.yaml.
-    metrics : those of evaluation, or None if it has not run.
-    commit : of code and parameters, in words.
-    state : whether all this belongs together, in words.
+    Attributes
+    ----------
+    classes : class names, in the order of the detector's labels.
+    images : number of images of the lists `train` and `val`.
+    proposals : attributes of the proposal store: `method` and `supervision`.
+    parameters : the content of params.yaml.
+    metrics : metrics of the stage `evaluation`, or None if it has not run.
+    commit : the commit of code and parameters, in words.
+    state : whether the outputs are up to date according to DVC, in words.
     """
 
     classes: tuple[str, ...]
@@ -38,10 +40,10 @@ class DetectorOrigin:
 
 
 def model_card(origin: DetectorOrigin) -> str:
-    """Write a detector's card, in Markdown."""
+    """Render the model card of a detector, in Markdown."""
     metrics = origin.metrics
     judged = methods(metrics) if metrics is not None and is_judged(metrics) else {}
-    # At whichever overlaps evaluation was asked for.
+    # At the IoU thresholds that the stage evaluation was run with.
     means = [name for name in judged["wise"]["wise"] if _is_mean(name)] if judged else []
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -66,7 +68,7 @@ def _is_mean(name: str) -> bool:
 
 
 def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
-    """What programs read; the results are the detector's own, on the evaluation list."""
+    """Give the YAML front matter, with the detector's metrics on the evaluation list."""
     dataset = origin.parameters["dataset"]
     results = [
         EvalResult(

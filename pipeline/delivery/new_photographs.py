@@ -1,4 +1,4 @@
-"""Instances in photographs that no stage has seen: which files, what is found, how it is named."""
+"""Prediction on new photographs: which files, their instances, and the names of the outputs."""
 
 import glob
 from collections import Counter
@@ -19,21 +19,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class PhotographPredictor:
-    """Finds the instances of photographs of at least a confidence `least_score`.
-
-    They are refined where there is a `proposer`.
-    """
+    """Detects instances with a score of at least `min_score`; a `proposer` refines them."""
 
     predictor: Predictor
-    least_score: float
+    min_score: float
     proposer: Callable[[Path], Proposals] | None = None
     refinement: RefinementParameters | None = None
 
     def __call__(self, photograph: Path) -> Instances | InputError:
-        """Give the instances, or why the photograph cannot be read: others can."""
+        """Detect the instances, or return the error if the photograph cannot be read."""
         try:
             found = self.predictor(photograph)
-            found = found.take(np.flatnonzero(found.score >= self.least_score))
+            found = found.take(np.flatnonzero(found.score >= self.min_score))
             if self.proposer is None or self.refinement is None:
                 return found
             return refine(found, self.proposer(photograph), self.refinement)
@@ -42,12 +39,12 @@ class PhotographPredictor:
 
 
 def photographs(places: Sequence[str]) -> list[Path]:
-    """List the photographs of folders (those right in them), files and glob patterns, once each.
+    """List the photographs of folders (not of subfolders), files and glob patterns, once each.
 
     Raises
     ------
     InputError
-        If a folder holds no photograph, or a pattern fits none.
+        If a folder has no photographs, or a pattern matches none.
     """
     found: dict[Path, None] = {}
     for place in places:
@@ -68,9 +65,9 @@ def _files(place: str) -> list[Path]:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Name what is written of each photograph: its stem, numbered where several have the same.
+    """Give a unique name for each photograph: its stem, with a number if it is not unique.
 
-    Names are told apart without regard to case, as some file systems do.
+    Names are compared without case, as on some file systems.
     """
     stems = Counter(path.stem.lower() for path in paths)
     names: list[str] = []

@@ -1,11 +1,11 @@
-"""Pseudo masks as data sets that other trainers read: COCO with polygons, and Ultralytics YOLO.
+"""Pseudo masks as datasets for other trainers: COCO with polygons, and Ultralytics YOLO.
 
-Polygons are what all of them take: detectron2 by default, mmdetection, Ultralytics, torchvision.
-They follow the edges of the masks' pixels to a third of a pixel; holes are filled. The photographs
-are copied, for Ultralytics writes JPEG files anew that it finds incomplete.
+All of them read polygons: detectron2 by default, mmdetection, Ultralytics, torchvision. Polygons
+follow the edges of a mask's pixels to a third of a pixel; holes are filled. The photographs are
+copied, because Ultralytics rewrites JPEG files that it finds incomplete.
 
-A photograph with tags of which no pseudo mask was found is left out: a trainer would take what it
-shows for background. One without a tag is background, and stays.
+A photograph with tags but without pseudo masks is left out: a trainer would take its objects for
+background. A photograph without tags is background, and is kept.
 """
 
 import json
@@ -34,23 +34,23 @@ _YOLO_HEAD = """\
 
 
 class SampledMasks:
-    """The pseudo masks that the stage `sampler` left for the photographs of a split.
+    """The pseudo masks that the stage `sampler` wrote for the photographs of a split.
 
     Parameters
     ----------
-    path : its COCO JSON, with run-length codes.
+    path : the stage's COCO JSON file, with run-length encodings.
     split : the photographs.
-    supervision : what the proposals that the masks are drawn from were learnt from.
+    supervision : what the method of the proposals was trained on.
 
     Attributes
     ----------
-    images : COCO's entries of the photographs that are written.
-    left_out : how many are not: tagged ones without a pseudo mask.
+    images : COCO entries of the photographs that are written.
+    left_out : number of photographs that are left out: with tags, but without pseudo masks.
 
     Raises
     ------
     InputError
-        If the file is missing, or is about other photographs.
+        If the file is missing, or belongs to other photographs.
     """
 
     def __init__(self, path: Path, split: Split, supervision: str) -> None:
@@ -60,12 +60,12 @@ class SampledMasks:
         for annotation in self._document["annotations"]:
             self._annotations[annotation["image_id"]].append(annotation)
         listed = self._document["images"]
-        if [image["file_name"] for image in listed] != [shown.file for shown in split.photographs]:
-            raise InputError(f"{path}: about other photographs than the split; dvc repro sampler")
+        if [image["file_name"] for image in listed] != [p.file for p in split.photographs]:
+            raise InputError(f"{path}: belongs to other photographs; run dvc repro sampler")
         self.images = [
             image
-            for image, shown in zip(listed, split.photographs, strict=True)
-            if self._annotations[image["id"]] or not shown.tags
+            for image, photograph in zip(listed, split.photographs, strict=True)
+            if self._annotations[image["id"]] or not photograph.tags
         ]
         self.left_out = len(listed) - len(self.images)
 
@@ -98,7 +98,7 @@ class SampledMasks:
             lines = formats.yolo_lines(found, image["height"], image["width"])
             text = "".join(f"{line}\n" for line in lines)
             files.write_bytes(out / "labels" / "train" / f"{name}.txt", text.encode())
-        # Ultralytics needs a val.
+        # Ultralytics requires val.
         places = {"train": "images/train", "val": "images/train"}
         content = yaml.safe_dump(
             {**places, "names": dict(enumerate(self._split.classes))},
@@ -114,18 +114,18 @@ class SampledMasks:
         try:
             shutil.copyfile(source, to)
         except FileNotFoundError:
-            raise InputError(f"{source}: no such image; it was there when dataset ran") from None
+            raise InputError(f"{source}: no such image; it existed when dataset ran") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path}: missing; to make it: dvc repro sampler") from None
+        raise InputError(f"{path}: missing; run dvc repro sampler") from None
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); dvc repro sampler") from None
+        raise InputError(f"{path}: not JSON ({error}); run dvc repro sampler") from None
     if not isinstance(content, dict) or not {"info", "images", "annotations"} <= set(content):
-        raise InputError(f"{path}: not what the stage sampler writes; dvc repro sampler")
+        raise InputError(f"{path}: not written by the stage sampler; run dvc repro sampler")
     return content
 
 
@@ -135,7 +135,7 @@ def _rle(annotation: dict[str, Any]) -> Rle:
 
 
 def _outline(annotation: dict[str, Any]) -> list[list[float]]:
-    """A mask's polygons as COCO has them: x y x y ..., in pixels."""
+    """Give a mask's polygons in COCO format: x y x y ..., in pixels."""
     (mask,) = masks.decode([_rle(annotation)], *annotation["segmentation"]["size"])
     return [polygon.ravel().round(2).tolist() for polygon in formats.polygons(mask)]
 

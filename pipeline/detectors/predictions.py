@@ -1,4 +1,4 @@
-"""Instances that the trained detector finds in photographs (WISE 3.2; He et al., 3.1)."""
+"""Detections of the trained detector in photographs (WISE, section 3.2; He et al., section 3.1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from pipeline.detectors.mask_rcnn.network import MaskRcnn
 
 
 class PredictionsParameters(Parameters):
-    """Which detections are kept."""
+    """Settings of the stage `predictions`: which detections are kept."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "score_threshold": "min_score",
@@ -29,16 +29,17 @@ class PredictionsParameters(Parameters):
         "overlap": "max_overlap",
     }
 
-    min_score: float = Field(ge=0, lt=1, description="least confidence of a detection")
-    max_detections: PositiveInt = Field(description="most of them an image (COCO: 100)")
+    min_score: float = Field(ge=0, lt=1, description="minimum score of a detection")
+    max_detections: PositiveInt = Field(description="maximum number per image (COCO: 100)")
     presence_weight: float = Field(
-        ge=0, le=1, description="weight of the classifier in saying which classes an image has"
+        ge=0, le=1, description="weight of the classifier in deciding which classes are present"
     )
-    flip: bool = Field(description="see the mirror image too, in twice the time")
+    flip: bool = Field(description="also run on the mirror image, in twice the time")
     max_overlap: float = Field(
         ge=0,
         le=1,
-        description="most that two of a class share, in parts of the smaller mask; 1: no limit",
+        description="maximum overlap of two detections of a class, as a fraction of the smaller "
+        "mask; 1: no limit",
     )
 
 
@@ -46,8 +47,10 @@ class PredictionsParameters(Parameters):
 class Predictor:
     """Detects the instances of photographs.
 
-    `weights` is the detector's file; `of_classifier` the classifier's, without which
-    `parameters.presence` counts as 0.
+    Attributes
+    ----------
+    weights : file of the detector.
+    of_classifier : file of the classifier; without it, `presence_weight` is taken as 0.
     """
 
     weights: Path
@@ -72,28 +75,34 @@ def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
     return runtime.channels_last(network, runtime.device())
 
 
-def suppress_parts(found: Instances, most: float) -> Instances:
-    """Drop what shares more than `most` of the smaller mask with a better one of its class.
+def suppress_parts(found: Instances, max_overlap: float) -> Instances:
+    """Drop detections that overlap a better one of their class by more than `max_overlap`.
 
-    Not published. Suppression by boxes leaves a head beside its animal; true objects of a class
-    hide each other, and share few pixels.
+    The overlap is the intersection as a fraction of the smaller mask. Not published: non-maximum
+    suppression of boxes keeps the head of an animal besides the animal, while the masks of true
+    objects of a class share few pixels.
     """
-    if most == 1:
+    if max_overlap == 1:
         return found
     same_class = found.label[:, None] == found.label
-    return found.take(masks.greedy_nms(masks.overlap_with_smaller(found.masks) * same_class, most))
+    overlap = masks.overlap_with_smaller(found.masks) * same_class
+    return found.take(masks.greedy_nms(overlap, max_overlap))
 
 
 def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:
-    """Let a classifier say which classes there are, and the detector where.
+    """Rescore detections by the classifier's probability that their class is present.
 
-    Not published. A detection's score s is s / m in parts of the best of its class in the image,
-    times the presence of the class: the classifier's probability p, the detector's m, or what lies
-    between, p ** weight * m ** (1 - weight).
+    Not published. With m the highest score of the class in the image and p the classifier's
+    probability of the class, a score s becomes s / m * p ** weight * m ** (1 - weight).
 
     Parameters
     ----------
     present : float32 (classes,), the classifier's probabilities.
+    weight : 0 keeps the detector's scores; 1 replaces m by p.
+
+    Returns
+    -------
+    The detections by descending new score.
     """
     score = found.score * (present[found.label] / found.best_of_class()) ** weight
     order = np.argsort(-score, kind="stable")

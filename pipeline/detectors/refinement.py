@@ -1,4 +1,4 @@
-"""Replacing predicted masks by the proposals most similar to them (WISE, figure 3)."""
+"""Refinement: each predicted mask is replaced by the proposal of highest IoU (WISE, figure 3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.common.parameters import Parameters
 
 
 class RefinementParameters(Parameters):
-    """Which proposals may replace a prediction."""
+    """Settings of the stage `refinement`: which proposals may replace a prediction."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "minimum_objectness": "min_objectness",
@@ -23,16 +23,16 @@ class RefinementParameters(Parameters):
     }
 
     min_objectness: float = Field(
-        ge=0, le=1, description="least score of a proposal (paper: 0; released code: 0.75)"
+        ge=0, le=1, description="minimum score of a proposal (paper: 0; released code: 0.75)"
     )
     min_iou: float = Field(
-        ge=0, le=1, description="least Jaccard similarity of a proposal to what it replaces"
+        ge=0, le=1, description="minimum IoU of a proposal with the mask it replaces"
     )
 
 
 @dataclass(frozen=True)
 class Refiner:
-    """Refines the images of a store of predictions by those of a proposal store."""
+    """Refines the predictions of one store with the proposals of another."""
 
     predictions: Path
     proposals: Path
@@ -48,10 +48,11 @@ class Refiner:
 def refine(
     instances: Instances, proposals: Proposals, parameters: RefinementParameters
 ) -> Instances:
-    """Replace every mask by the proposal of highest Jaccard similarity (WISE, figure 3).
+    """Replace each mask by the proposal of highest IoU (WISE, figure 3).
 
-    Of equally similar proposals the first, most object-like one is taken. A mask stays as it is
-    that no proposal of at least `minimum_objectness` overlaps, or none by `minimum_similarity`.
+    Among equal IoUs the proposal of highest objectness is taken. A mask stays unchanged if no
+    proposal with a score of at least `min_objectness` overlaps it with an IoU of at least
+    `min_iou`.
     """
     eligible = [
         mask
@@ -61,9 +62,8 @@ def refine(
     if not eligible:
         return instances
     similarity = masks.iou(instances.masks, eligible)
-    least = parameters.min_iou
     refined = [
-        eligible[best] if of_mask[best] > 0 and of_mask[best] >= least else mask
+        eligible[best] if of_mask[best] > 0 and of_mask[best] >= parameters.min_iou else mask
         for mask, of_mask, best in zip(
             instances.masks, similarity, similarity.argmax(axis=1), strict=True
         )

@@ -1,6 +1,6 @@
 """The upper bound: the same detector, trained on true instead of pseudo masks (WISE, table 1).
 
-What is learnt here reaches the tables and nothing else.
+Its weights are evaluated, and used for nothing else.
 """
 
 from pydantic import Field
@@ -12,18 +12,18 @@ from pipeline.pseudo_masks.true_masks import TrueMasks
 
 
 class MaskRcnnGtParameters(Parameters):
-    """Whether there is an upper bound; all else is that of mask_rcnn and predictions."""
+    """Settings of the upper bound; all others are those of `mask_rcnn` and `predictions`."""
 
-    enabled: bool = Field(description="whether it is trained; wants true masks of train")
+    enabled: bool = Field(description="whether to train it; needs true masks of training images")
 
 
 def match_steps(
     parameters: MaskRcnnParameters, split: Split, true_masks: TrueMasks
 ) -> MaskRcnnParameters:
-    """Show the images that have true masks more often, so that there are as many steps.
+    """Raise the epochs so that the upper bound trains for as many steps as the detector.
 
-    Epochs grow by how many times more photographs there are than have true masks, and by the
-    rounds, which are made in one.
+    Only the images with true masks are trained on. The epochs are multiplied by the ratio of all
+    photographs to these, and by the number of rounds: the upper bound has a single round.
     """
     schedule = parameters.schedule
     times = parameters.rounds * len(split.photographs) / len(true_masks)

@@ -1,8 +1,7 @@
 """Drawing on photographs: masks, outlines, response maps, peaks, names, captions, grids.
 
-Every function takes a picture, uint8 of shape (height, width, 3), and gives a new one. Masks and
-maps may be of another resolution than the picture: they are stretched over it. Points are (y, x)
-in pixels of the picture.
+Each function takes a picture, uint8 (height, width, 3), and returns a new one. Masks and maps of
+another resolution are resized to the picture. Points are (y, x) in pixels of the picture.
 """
 
 import io
@@ -23,15 +22,15 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Color: TypeAlias = tuple[int, int, int]
 
 WHITE, INK = (255, 255, 255), (24, 24, 27)
-_GOLDEN_ANGLE = 2.399963  # radians: hues that are far apart however many there are
+_GOLDEN_ANGLE = 2.399963  # radians: keeps any number of hues far apart
 _GAP = 8
 
 
 def colors(count: int) -> list[Color]:
-    """Bright colors that are easy to tell apart, the first ones best."""
+    """Give bright colors that are easy to tell apart, the first ones best."""
     number = np.arange(count)
     hue = 0.7 + number * _GOLDEN_ANGLE
-    # Two neighbours of a hue differ in lightness.
+    # Colors of similar hue differ in lightness.
     lightness = np.where(number % 2, 82.0, 66.0)
     lab = np.stack([lightness, 72 * np.cos(hue), 72 * np.sin(hue)], 1)
     rgb = np.round(255 * lab2rgb(lab.reshape(-1, 1, 3))[:, 0]).astype(int)
@@ -39,7 +38,7 @@ def colors(count: int) -> list[Color]:
 
 
 def enlarge(pixels: Pixels, side: int) -> Pixels:
-    """Scale a picture up until its longer side is `side`; a larger one stays as it is."""
+    """Scale a picture up until its longer side is `side`; larger pictures are not changed."""
     return fit(pixels, side) if max(pixels.shape[:2]) < side else pixels
 
 
@@ -54,7 +53,7 @@ def fit(pixels: Pixels, side: int) -> Pixels:
 def overlay(
     pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Color], alpha: float = 0.45
 ) -> Pixels:
-    """Tint the masks, shape (n, h, w), a color each; later ones lie above earlier ones."""
+    """Tint masks, bool (n, h, w), each with its color. Later masks cover earlier ones."""
     result = pixels.astype(np.float32)
     for mask, color in zip(masks, tints, strict=True):
         inside = _stretch(mask, pixels) >= 0.5
@@ -65,7 +64,7 @@ def overlay(
 def outline(
     pixels: Pixels, masks: NDArray[np.bool_], tints: Sequence[Color], width: int = 2
 ) -> Pixels:
-    """Draw the inner edge of masks, shape (n, h, w), and a dark line around it."""
+    """Draw the inner edge of masks, bool (n, h, w), and a dark line around it."""
     result = pixels.copy()
     for mask, color in zip(masks, tints, strict=True):
         inside = _stretch(mask, pixels) >= 0.5
@@ -75,29 +74,29 @@ def outline(
 
 
 def spotlight(pixels: Pixels, mask: NDArray[np.bool_], shade: float = 0.7) -> Pixels:
-    """Darken and grey all but a mask, shape (h, w)."""
+    """Darken and desaturate everything outside of a mask, bool (h, w)."""
     inside = (_stretch(mask, pixels) >= 0.5)[..., None]
-    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    return _bytes(np.where(inside, pixels, (1 - shade) * grey))
+    gray = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
+    return _bytes(np.where(inside, pixels, (1 - shade) * gray))
 
 
 def heat(pixels: Pixels, response: NDArray[np.floating[Any]], alpha: float = 0.85) -> Pixels:
-    """Lay a map, shape (h, w), over a picture: the higher, the more it glows.
+    """Overlay a picture with a heat map, float (h, w).
 
-    Black over red and yellow to white, from 0 to the map's highest value.
+    The colors go from black through red and yellow to white, from 0 to the map's maximum.
     """
     highest = float(response.max(initial=0.0))
     level = np.clip(_stretch(response / highest if highest else response, pixels), 0, 1)[..., None]
     glow = 255 * np.clip(3 * level - np.arange(3), 0, 1)
-    grey = pixels.mean(axis=2, keepdims=True)
+    gray = pixels.mean(axis=2, keepdims=True)
     weight = alpha * np.sqrt(level)
-    return _bytes((1 - weight) * 0.6 * grey + weight * glow)
+    return _bytes((1 - weight) * 0.6 * gray + weight * glow)
 
 
 def draw_peaks(
     pixels: Pixels, points: NDArray[np.integer[Any]], tints: Sequence[Color], radius: int = 7
 ) -> Pixels:
-    """Mark points, shape (n, 2), by discs with a white and a dark rim."""
+    """Mark points, integer (n, 2), by discs with a white and a dark rim."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     for (y, x), color in zip(points, tints, strict=True):
@@ -109,9 +108,9 @@ def draw_peaks(
 def draw_name(
     pixels: Pixels, point: tuple[int, int], text: str, color: Color, height: int = 16
 ) -> Pixels:
-    """Write a name on a ground of its color, its upper left corner at a point or near it.
+    """Write a name on a background of the given color, with its upper left corner at a point.
 
-    It is moved as far as it takes to lie within the picture.
+    It is moved as far as needed to lie inside the picture.
     """
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
@@ -127,7 +126,7 @@ def draw_name(
 
 
 def caption(pixels: Pixels, text: str, height: int = 17) -> Pixels:
-    """Set a text under a picture, on white, in as many lines as it takes."""
+    """Add a text below a picture, on white, wrapped to the picture's width."""
     font = ImageFont.load_default(height)
     letters = max(8, int(pixels.shape[1] / font.getlength("n")))
     lines = textwrap.wrap(text, letters) or [""]
@@ -140,7 +139,7 @@ def caption(pixels: Pixels, text: str, height: int = 17) -> Pixels:
 
 
 def grid(pictures: Sequence[Pixels], columns: int) -> Pixels:
-    """Set pictures, of any sizes, in rows of `columns`, on white."""
+    """Arrange pictures of any sizes in rows of `columns`, on white."""
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     widths = [max(row[k].shape[1] for row in rows if k < len(row)) for k in range(len(rows[0]))]
     heights = [max(picture.shape[0] for picture in row) for row in rows]
@@ -157,19 +156,19 @@ def grid(pictures: Sequence[Pixels], columns: int) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """Encode a picture."""
+    """Encode a picture as PNG."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     return content.getvalue()
 
 
 def save_png(path: Path, pixels: Pixels) -> None:
-    """Write a picture, whole or not at all."""
+    """Write a picture as PNG, atomically."""
     files.write_bytes(path, png(pixels))
 
 
 def _stretch(map_: NDArray[Any], pixels: Pixels) -> NDArray[np.float32]:
-    """A map (h, w) at the resolution of a picture, bilinear."""
+    """Resize a map (h, w) bilinearly to the size of a picture."""
     image = Image.fromarray(map_.astype(np.float32))
     height, width = pixels.shape[:2]
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""Photographs in rows with all that was made of them (WISE, figures 1 and 4)."""
+"""Rows of pictures: a photograph and the results of each stage (WISE, figures 1 and 4)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.drawing.canvas import Pixels
 from pipeline.drawing.sheets import mark_instances, mark_peaks, with_scores
 
 SIDE = 240  # longer side of a picture, pixels
-HEIGHT = 12  # of names, pixels
+HEIGHT = 12  # of text, pixels
 HEADINGS = (
     *("photograph", "peaks, their response", "pseudo masks"),
     *("prediction", "refined prediction", "truth"),
@@ -24,7 +24,7 @@ HEADINGS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A photograph (h, w, 3), and what was made of it; `true` is None where that is not known."""
+    """A photograph (h, w, 3) and its results. `true` is None if it has no true masks."""
 
     image_id: str
     pixels: Pixels
@@ -36,13 +36,13 @@ class Row:
 
 
 def choose(photographs: Sequence[Photograph], classes: Sequence[str], count: int) -> list[str]:
-    """Choose images by their tags alone: every class's first, every class's second, and so on.
+    """Choose images by their tags: the first of each class, then the second of each, and so on.
 
-    Those without tags come last.
+    Images without tags come last.
 
     Returns
     -------
-    Ids of `count` images, or of as many as there are.
+    Ids of `count` images, or of all if there are fewer.
     """
     of_classes = [[p.id for p in photographs if name in p.tags] for name in classes]
     turns = [image for turn in zip_longest(*of_classes) for image in turn if image is not None]
@@ -74,10 +74,10 @@ def _pictures(row: Row, classes: Sequence[str]) -> Iterator[Pixels]:
 
 
 def _response(peaks: Peaks) -> NDArray[np.float32]:
-    """The highest of all peaks' responses, (h, w), each as a part of its own highest."""
+    """Compute the maximum over all response maps, (h, w), each divided by its own maximum."""
     highest = peaks.response.max(axis=(1, 2), keepdims=True)
-    parts = peaks.response / np.maximum(highest, np.finfo(np.float32).tiny)
-    return np.asarray(parts.max(axis=0, initial=0.0))
+    relative = peaks.response / np.maximum(highest, np.finfo(np.float32).tiny)
+    return np.asarray(relative.max(axis=0, initial=0.0))
 
 
 def _names(instances: Instances, classes: Sequence[str]) -> list[str]:

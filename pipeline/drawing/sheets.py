@@ -1,4 +1,4 @@
-"""One photograph's proposals, peaks, draws or instances as a sheet of pictures."""
+"""Sheets of pictures: the proposals, peaks, draws or instances of one photograph."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ from pipeline.common.masks import Rle
 from pipeline.drawing import canvas as drawing
 from pipeline.drawing.canvas import Color, Pixels
 
-SIDE = 560  # of a picture of the sheet, pixels, at least
+SIDE = 560  # minimum longer side of a picture of the sheet, pixels
 _COLUMNS = 3
 
 
 def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
-    """The photograph, and after it each of the best `count` proposals alone."""
+    """Draw the photograph, followed by each of the best `count` proposals."""
     best = masks.decode(proposals.masks[:count], *pixels.shape[:2])
     large = drawing.enlarge(pixels, SIDE)
     tiles = [drawing.caption(large, f"the best {len(best)} of {len(proposals.masks)} proposals")]
@@ -30,9 +30,9 @@ def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
 
 
 def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
-    """The photograph with all peaks, and after it the response map of each."""
+    """Draw the photograph with all peaks, followed by the response map of each peak."""
     large = drawing.enlarge(pixels, SIDE)
-    points, tints = _places(peaks, pixels, large), drawing.colors(len(classes))
+    points, tints = _scaled_points(peaks, pixels, large), drawing.colors(len(classes))
     marked = mark_peaks(large, pixels, peaks, classes)
     tiles = [drawing.caption(marked, f"{len(points)} peaks")]
     for point, label, value, response in zip(
@@ -46,17 +46,18 @@ def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
 def of_draws(
     pixels: Pixels, peaks: Points, proposals: Proposals, draws: Draws, classes: Sequence[str]
 ) -> Pixels:
-    """The photograph with all peaks; then, for each in a proposal, what is and may be drawn.
+    """Draw the photograph with all peaks, followed by a row for each peak inside a proposal.
 
-    Beside the mask of the first visit glows how likely each pixel is to be in a drawn mask.
+    A row shows the probability of each pixel to be in the drawn mask, and the mask that was drawn
+    for the first epoch.
     """
     large = drawing.enlarge(pixels, SIDE)
-    points, tints = _places(peaks, pixels, large), drawing.colors(len(classes))
-    placed = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1)).any(axis=0)
-    # Two columns, so that what belongs to a peak stands in one row.
+    points, tints = _scaled_points(peaks, pixels, large), drawing.colors(len(classes))
+    covered = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1)).any(axis=0)
+    # Two columns, so that each peak has one row.
     marked = mark_peaks(large, pixels, peaks, classes)
     tiles = [large, drawing.caption(marked, f"{len(points)} peaks")]
-    for row, point in enumerate(points[placed]):
+    for row, point in enumerate(points[covered]):
         label, numbers, number = draws.label[row], draws.candidate[row], draws.draw[row, 0]
         candidates = masks.decode([proposals.masks[k] for k in numbers], *pixels.shape[:2])
         chance = draws.probability[row]
@@ -73,31 +74,34 @@ def of_draws(
 
 
 def of_instances(
-    pixels: Pixels, instances: Instances, classes: Sequence[str], least: float
+    pixels: Pixels, instances: Instances, classes: Sequence[str], min_score: float
 ) -> Pixels:
-    """The photograph, and beside it the instances of at least a score, with class and score."""
-    chosen = confident(instances, least)
+    """Draw the photograph next to its instances with a score of at least `min_score`."""
+    chosen = confident(instances, min_score)
     large = drawing.enlarge(pixels, 2 * SIDE)
     picture = mark_instances(large, chosen.masks, with_scores(chosen, classes), height=22)
-    text = f"{len(chosen.masks)} of {len(instances.masks)} instances: score at least {least:g}"
+    text = f"{len(chosen.masks)} of {len(instances.masks)} instances: score at least {min_score:g}"
     return drawing.grid([large, drawing.caption(picture, text, height=22)], 2)
 
 
-def confident(instances: Instances, least: float, most: int | None = None) -> Instances:
-    """Those of at least a score; of them the best so many, or all."""
-    return instances.take(np.flatnonzero(instances.score >= least)[:most])
+def confident(
+    instances: Instances, min_score: float, max_instances: int | None = None
+) -> Instances:
+    """Keep instances with a score of at least `min_score`: the best `max_instances`, or all."""
+    return instances.take(np.flatnonzero(instances.score >= min_score)[:max_instances])
 
 
 def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:
-    """Class and score of every instance."""
+    """Give the class and score of each instance as text."""
     named = zip(instances.label, instances.score, strict=True)
     return [f"{classes[label]} {score:.2f}" for label, score in named]
 
 
 def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], height: int) -> Pixels:
-    """Lay masks over their photograph, scaled to any size, each with a color and its name.
+    """Draw masks on their photograph, scaled to any size, each with a color and its name.
 
-    Large ones come first, so that they hide no small one; `height` is that of names, in pixels.
+    Large masks are drawn first, so that they hide no small ones. `height` is the text height in
+    pixels.
     """
     if not rles:
         return large
@@ -116,9 +120,9 @@ def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], hei
 def mark_peaks(
     large: Pixels, pixels: Pixels, peaks: Points, classes: Sequence[str], height: int = 16
 ) -> Pixels:
-    """Mark the peaks of a photograph on it, scaled to any size, with colors and names."""
+    """Mark peaks on their photograph, scaled to any size, with colors and names."""
     tints = [drawing.colors(len(classes))[label] for label in peaks.label]
-    points = _places(peaks, pixels, large)
+    points = _scaled_points(peaks, pixels, large)
     picture = drawing.draw_peaks(large, points, tints)
     for (y, x), label, color in zip(points, peaks.label, tints, strict=True):
         picture = drawing.draw_name(picture, (y + 12, x + 8), classes[label], color, height)
@@ -129,7 +133,7 @@ def _alone(pixels: Pixels, mask: NDArray[np.bool_], color: Color) -> Pixels:
     return drawing.outline(drawing.spotlight(pixels, mask), mask[None], [color])
 
 
-def _places(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
-    """Peaks (y, x) in pixels of the enlarged photograph."""
+def _scaled_points(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
+    """Give the peaks (y, x) in pixels of the enlarged photograph."""
     scale = large.shape[0] / pixels.shape[0]
     return np.asarray((np.stack([peaks.y, peaks.x], 1) + 0.5) * scale, np.int64)

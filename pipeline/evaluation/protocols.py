@@ -161,7 +161,7 @@ def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
     """Apply the rules of a protocol to an image and what was found in it."""
     best = _best_per_class(found, rules.max_detections)
     found = found.take(best[found.score[best] >= rules.min_score])
-    true = Instances(image.masks(), image.labels(), np.ones(len(image.instances), np.float32))
+    true = image.as_instances()
     if rules.remove_void:
         void = masks.decode([image.void_mask()], image.height, image.width)
         true, found = _within(masks.encode(~void), true), _within(masks.encode(~void), found)

@@ -1,14 +1,14 @@
-"""Object proposals without any learning: superpixels, merged in many ways, ranked by hand-set cues.
+"""Object proposals without learning: superpixels, merged by several rules, ranked by fixed cues.
 
-The photograph, reduced, is cut into superpixels (Felzenszwalb and Huttenlocher, IJCV 2004) in
-several color spaces and at several scales. Each of these partitions is merged into the whole
-image by several rules, two regions at a time (Selective Search: Uijlings et al., IJCV 2013,
-section 3), and pairs of large neighbouring regions are joined (MCG: Arbelaez et al., CVPR 2014,
-section 5). What comes of it is ranked by cues that were set by hand, and diversified as MCG's
-regions are: what resembles a better proposal loses in proportion.
+The photograph is scaled down and segmented into superpixels (Felzenszwalb and Huttenlocher,
+IJCV 2004) in several color spaces and at several scales. Each of these partitions is merged by
+several rules, two regions at a time, until one region is left (Selective Search: Uijlings et al.,
+IJCV 2013, section 3). Pairs of large neighboring regions are proposed too (MCG: Arbelaez et al.,
+CVPR 2014, section 5). All regions are ranked by fixed cues and diversified as in MCG: a region
+that is similar to a better one loses score in proportion to their IoU.
 
-All large sums here are of whole numbers small enough to be exact in float32: they are the same
-in whatever order a processor adds them up.
+All large sums are sums of integers that float32 represents exactly. They do not depend on the
+order in which a processor adds them up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ from pipeline.common.parameters import Parameters
 
 
 class GroupingParameters(Parameters):
-    """How superpixels are made and merged: the method `grouping`."""
+    """Settings of the method `grouping`: how superpixels are made and merged."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "side": "image_size",
@@ -44,28 +44,32 @@ class GroupingParameters(Parameters):
         "joined": "paired_regions",
     }
 
-    image_size: int = Field(ge=32, description="longer side of the image that is grouped, pixels")
+    image_size: int = Field(
+        ge=32, description="longer side, in pixels, to which photographs are scaled down"
+    )
     color_spaces: tuple[Literal["rgb", "hsv", "lab"], ...] = Field(
-        min_length=1, description="in each of which superpixels are made at every scale"
+        min_length=1, description="color spaces in which superpixels are computed at every scale"
     )
     scales: tuple[PositiveFloat, ...] = Field(
-        min_length=1, description="of superpixels, as felzenszwalb takes it; larger: fewer"
+        min_length=1, description="scales of scikit-image's felzenszwalb; larger: fewer superpixels"
     )
-    min_superpixel_area: int = Field(ge=1, description="area of the smallest superpixel, pixels")
-    min_area: float = Field(ge=0, lt=1, description="area of the smallest proposal, a share")
+    min_superpixel_area: int = Field(ge=1, description="smallest area of a superpixel, in pixels")
+    min_area: float = Field(
+        ge=0, lt=1, description="smallest area of a proposal, as a fraction of the image"
+    )
     paired_regions: int = Field(
-        ge=1, description="last regions of a merging, of which every two neighbours are joined"
+        ge=1, description="number of last merged regions whose neighboring pairs are proposed too"
     )
 
 
 _COLOR_BINS = 20
 _EDGE_LEVELS = 100
-_TEXTURE_NEIGHBOURS = 8
-_SMOOTHING = 0.8  # of colors before they are cut, pixels
-_COMMON_AREA = 0.15
+_TEXTURE_NEIGHBORS = 8
+_SMOOTHING = 0.8  # standard deviation of the Gaussian blur before segmentation, pixels
+_COMMON_AREA = 0.15  # of objects, as a fraction of the image
 _AREA_WEIGHT = 0.2
 _DIVERSITY = 1.0
-_MASKS_AT_A_TIME = 64
+_MASKS_PER_BATCH = 64
 
 Floats = NDArray[np.float32]
 Regions = NDArray[np.bool_]  # sets of superpixels: (regions, superpixels)
@@ -73,9 +77,10 @@ Regions = NDArray[np.bool_]  # sets of superpixels: (regions, superpixels)
 
 @dataclass(frozen=True)
 class _Rule:
-    """What makes two neighbours alike, as weights (Selective Search, Eqs. 2 to 6).
+    """Weights of the terms of the similarity of two neighbors (Selective Search, Eqs. 2 to 6).
 
-    `border` is of how weak the edge between the two is, which Selective Search has not.
+    `border` weights how weak the edge between the two regions is. Selective Search has no such
+    term.
     """
 
     color: float = 0.0
@@ -94,15 +99,17 @@ _RULES = (
 
 @dataclass(frozen=True)
 class _Partition:
-    """The n superpixels of an image and what is counted on them, in pixels.
+    """The n superpixels of an image and their measurements, in pixels.
 
-    label : integer (height, width), 0 to n - 1.
-    area : (n,).
-    box : top, left, bottom, right, (n, 4).
-    color, texture : histograms, (n, bins).
-    border : length of the border that two share, (n, n).
-    edge : edge strength summed along that border, (n, n).
-    rim : pixels at the edge of the image, (n,).
+    Attributes
+    ----------
+    label : int64 (height, width), the superpixel of each pixel, 0 to n - 1.
+    area : float32 (n,).
+    box : float32 (n, 4), top, left, bottom, right.
+    color, texture : float32 (n, bins), histograms.
+    border : float32 (n, n), length of the border that two superpixels share.
+    edge : float32 (n, n), sum of the edge strength along that border.
+    rim : float32 (n,), number of pixels at the edge of the image.
     """
 
     label: NDArray[np.int64]
@@ -117,7 +124,7 @@ class _Partition:
 
 @dataclass(frozen=True)
 class Grouper:
-    """From a photograph's path to its proposals, by grouping."""
+    """Computes the proposals of photographs by grouping."""
 
     parameters: GroupingParameters
     count: int
@@ -128,18 +135,19 @@ class Grouper:
 
 
 def propose(image: NDArray[np.uint8], parameters: GroupingParameters, count: int) -> Proposals:
-    """Group the pixels of a photograph into masks of what may be objects.
+    """Group the pixels of a photograph into object proposals.
 
     Parameters
     ----------
     image : uint8 (height, width, 3), of any size.
+    count : maximum number of proposals.
 
     Returns
     -------
-    at most `count` masks at the image's size, by descending score, 0 to 1. There is none on an
-    image of one superpixel.
+    At most `count` masks at the size of the image, by descending score, 0 to 1. An image with a
+    single superpixel has no proposal.
     """
-    small = _reduced(image, parameters.image_size)
+    small = _scaled_down(image, parameters.image_size)
     lab = _lab(small)
     edges, texture = _edges(lab), _texture(lab)
     labels, regions, scores = [], [], []
@@ -152,10 +160,10 @@ def propose(image: NDArray[np.uint8], parameters: GroupingParameters, count: int
         scores.append(_objectness(partition, found))
     cells, members, area = _common_cells(labels, regions)
     order, score = _diversified(members, area, np.concatenate(scores), count)
-    return Proposals(_drawn(members[order], cells, image.shape[:2]), score)
+    return Proposals(_to_masks(members[order], cells, image.shape[:2]), score)
 
 
-def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _scaled_down(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     factor = min(1.0, side / max(height, width))
     shape = max(1, round(width * factor)), max(1, round(height * factor))
@@ -163,7 +171,7 @@ def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _lab(image: NDArray[np.uint8]) -> Floats:
-    """CIELAB, lightness 0 to 1 and the other two about 0.5."""
+    """Convert to CIELAB: lightness from 0 to 1, the other two channels centered at 0.5."""
     lab = rgb2lab(image) / (100, 255, 255) + (0, 0.5, 0.5)
     return np.asarray(lab, np.float32)
 
@@ -176,7 +184,7 @@ _SPACES: dict[str, Callable[[NDArray[np.uint8]], Floats]] = {
 
 
 def _edges(lab: Floats) -> NDArray[np.int64]:
-    """Strength of the edge at every pixel, whole numbers up to `_EDGE_LEVELS`."""
+    """Compute the edge strength at every pixel, as an integer from 0 to `_EDGE_LEVELS`."""
     slopes = [ndimage.gaussian_gradient_magnitude(channel, 1) for channel in np.moveaxis(lab, 2, 0)]
     strength = np.sqrt(sum(np.square(slope) for slope in slopes))
     strongest = max(float(np.percentile(strength, 97)), 1e-6)
@@ -184,9 +192,9 @@ def _edges(lab: Floats) -> NDArray[np.int64]:
 
 
 def _texture(lab: Floats) -> NDArray[np.int64]:
-    """The local binary pattern around every pixel, one of `_TEXTURE_NEIGHBOURS` + 2."""
+    """Compute the local binary pattern at every pixel, one of `_TEXTURE_NEIGHBORS` + 2."""
     lightness = np.rint(lab[..., 0] * 255).astype(np.uint8)
-    patterns = local_binary_pattern(lightness, _TEXTURE_NEIGHBOURS, 1, "uniform")
+    patterns = local_binary_pattern(lightness, _TEXTURE_NEIGHBORS, 1, "uniform")
     return np.asarray(patterns, np.int64)
 
 
@@ -197,7 +205,7 @@ def _partition(
     edges: NDArray[np.int64],
     texture: NDArray[np.int64],
 ) -> _Partition:
-    """Cut an image (height, width, 3), in the range 0 to 1, into superpixels, and measure them."""
+    """Segment an image (height, width, 3) in 0..1 into superpixels and measure them."""
     label = felzenszwalb(
         colors,
         scale=scale,
@@ -217,7 +225,7 @@ def _partition(
         area=np.bincount(label.ravel(), minlength=n).astype(np.float32),
         box=np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], np.float32),
         color=np.hstack([_histogram(label, channel, n, _COLOR_BINS) for channel in whole_bins]),
-        texture=_histogram(label, texture, n, _TEXTURE_NEIGHBOURS + 2),
+        texture=_histogram(label, texture, n, _TEXTURE_NEIGHBORS + 2),
         border=border,
         edge=edge,
         rim=np.bincount(rim, minlength=n).astype(np.float32),
@@ -230,7 +238,7 @@ def _histogram(label: NDArray[np.int64], value: NDArray[np.int64], n: int, bins:
 
 
 def _borders(label: NDArray[np.int64], edges: NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
-    """Length of the border of every two superpixels, and the edge strength summed along it."""
+    """Measure the border between each two superpixels: its length and its summed edge strength."""
     length, strength = np.zeros((2, n, n), np.float32)
     for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         apart = label[first] != label[second]
@@ -240,19 +248,20 @@ def _borders(label: NDArray[np.int64], edges: NDArray[np.int64], n: int) -> tupl
     return length + length.T, strength + strength.T
 
 
-def _grouped(partition: _Partition, joined: int) -> Regions:
-    """All regions but the whole image: superpixels, merged ones, and neighbours joined."""
+def _grouped(partition: _Partition, paired_regions: int) -> Regions:
+    """Give superpixels, merged regions and pairs of neighbors; the whole image is left out."""
     superpixels = np.eye(len(partition.area), dtype=bool)
     found = [superpixels]
     for rule in _RULES:
         merged = _merged(partition, rule)
-        found += [merged, _joined(partition, np.concatenate([superpixels, merged])[-joined:])]
+        last = np.concatenate([superpixels, merged])[-paired_regions:]
+        found += [merged, _paired(partition, last)]
     regions = np.unique(np.concatenate(found), axis=0)
     return regions[~regions.all(axis=1)]
 
 
 def _merged(partition: _Partition, rule: _Rule) -> Regions:
-    """Merge the two most similar neighbours until one is left: what comes of it, in order."""
+    """Merge the two most similar neighbors until one region is left; give all in this order."""
     n = len(partition.area)
     members = np.eye(n, dtype=bool)
     now = _copied(partition)
@@ -275,7 +284,7 @@ def _copied(partition: _Partition) -> _Partition:
 
 
 def _absorb(now: _Partition, i: int, j: int) -> None:
-    """Make region j a part of region i."""
+    """Merge region j into region i."""
     for counts in (now.area, now.color, now.texture, now.rim):
         counts[i] += counts[j]
     now.box[i, :2] = np.minimum(now.box[i, :2], now.box[j, :2])
@@ -288,7 +297,7 @@ def _absorb(now: _Partition, i: int, j: int) -> None:
 
 
 def _compare(now: _Partition, i: int, rule: _Rule, similarity: NDArray[np.float64]) -> None:
-    """Fill in how similar region i and each of its neighbours are."""
+    """Compute the similarity of region i to each of its neighbors, in place."""
     others = np.flatnonzero(now.border[i])
     whole = now.label.size
     together = now.area[i] + now.area[others]
@@ -307,16 +316,16 @@ def _compare(now: _Partition, i: int, rule: _Rule, similarity: NDArray[np.float6
 
 
 def _intersection(first: Floats, second: Floats) -> Floats:
-    """Histogram intersection of rows, 0 to 1; a row without counts has nothing in common.
+    """Compute the histogram intersection of rows, 0 to 1; 0 where a histogram is empty.
 
-    The histograms of three channels side by side are one.
+    The concatenated histograms of three channels count as one histogram.
     """
     shares = [rows / np.maximum(rows.sum(axis=1, keepdims=True), 1) for rows in (first, second)]
     return np.asarray(np.minimum(*shares).sum(axis=1))
 
 
-def _joined(partition: _Partition, regions: Regions) -> Regions:
-    """Every two of some regions that touch and do not overlap, as one."""
+def _paired(partition: _Partition, regions: Regions) -> Regions:
+    """Merge each two of the regions that touch and do not overlap."""
     sets = regions.astype(np.float32)
     touching = sets @ (partition.border > 0).astype(np.float32) @ sets.T > 0
     apart = sets @ sets.T == 0
@@ -325,10 +334,10 @@ def _joined(partition: _Partition, regions: Regions) -> Regions:
 
 
 def _objectness(partition: _Partition, regions: Regions) -> Floats:
-    """How much every region looks like an object, 0 to 1, by cues that were set by hand.
+    """Score how much each region looks like an object, 0 to 1, by fixed cues.
 
-    An object differs from its surround in color, has a stronger edge around it than within,
-    is compact, and is seldom cut off by the image's edge or larger than a third of it.
+    An object differs in color from its surroundings, has stronger edges along its contour than
+    inside, is compact, and is rarely cut off by the image's edge or larger than a third of it.
     """
     sets, outside = regions.astype(np.float32), (~regions).astype(np.float32)
     borders, edges = sets @ partition.border, sets @ partition.edge
@@ -361,11 +370,13 @@ def _mean_edge(strength: Floats, length: Floats) -> Floats:
 def _common_cells(
     labels: Sequence[NDArray[np.int64]], regions: Sequence[Regions]
 ) -> tuple[NDArray[np.int64], Regions, Floats]:
-    """Write the regions of several partitions as sets of the cells that all of these make.
+    """Express the regions of several partitions as sets of the cells of their common refinement.
 
     Returns
     -------
-    the cell of every pixel, (height, width); the cells of every region; the cells' areas.
+    cells : int64 (height, width), the cell of each pixel.
+    members : bool (regions, cells), the cells of each region.
+    area : float32 (cells,), in pixels.
     """
     stacked = np.stack([label.ravel() for label in labels])
     first, cells, area = _unique_columns(stacked)
@@ -374,10 +385,10 @@ def _common_cells(
 
 
 def _unique_columns(stacked: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """First place, number and count of every distinct column, as `numpy.unique` gives them."""
+    """Give index, inverse and counts of the distinct columns, as `numpy.unique` does."""
     code = np.zeros(stacked.shape[1], np.int64)
     for row in stacked:
-        # Numbered anew after each row, so that products stay small.
+        # Renumbered after each row, so that the codes do not overflow.
         code = np.unique(code * (row.max() + 1) + row, return_inverse=True)[1]
     return np.unique(code, return_index=True, return_inverse=True, return_counts=True)[1:]
 
@@ -385,36 +396,37 @@ def _unique_columns(stacked: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]
 def _diversified(
     members: Regions, area: Floats, score: Floats, count: int
 ) -> tuple[NDArray[np.int64], Floats]:
-    """The `count` best regions, each one's score lowered by the most similar one before it.
+    """Select the `count` best regions; a region similar to a selected one loses score.
 
     Returns
     -------
-    indices and scores, descending; what is the same region as one before it is left out.
+    Indices int64 (k,), and float32 (k,) scores, descending. Duplicates of a selected region are
+    left out.
     """
     sets = members.astype(np.float32)
     intersection = (sets * area) @ sets.T
     size = np.diag(intersection)
-    left = score.astype(np.float64)
-    nearest = np.zeros(len(left))
+    remaining = score.astype(np.float64)
+    nearest = np.zeros(len(remaining))
     order, scores = [], []
-    for _ in range(min(count, len(left))):
-        best = int(left.argmax())
-        if left[best] <= 0:
+    for _ in range(min(count, len(remaining))):
+        best = int(remaining.argmax())
+        if remaining[best] <= 0:
             break
         order.append(best)
-        scores.append(left[best])
-        jaccard = intersection[best] / (size + size[best] - intersection[best])
-        nearest = np.maximum(nearest, jaccard)
-        left = np.where(left > 0, score * (1 - nearest) ** _DIVERSITY, 0)
+        scores.append(remaining[best])
+        iou = intersection[best] / (size + size[best] - intersection[best])
+        nearest = np.maximum(nearest, iou)
+        remaining = np.where(remaining > 0, score * (1 - nearest) ** _DIVERSITY, 0)
     return np.array(order, np.int64), np.array(scores, np.float32)
 
 
-def _drawn(members: Regions, cells: NDArray[np.int64], size: tuple[int, ...]) -> list[Rle]:
-    """Masks of regions at the `size` (height, width) of the photograph, with smooth outlines."""
+def _to_masks(members: Regions, cells: NDArray[np.int64], size: tuple[int, ...]) -> list[Rle]:
+    """Scale regions to masks of the photograph's `size` (height, width), with smooth outlines."""
     height, width = size
     rles: list[Rle] = []
-    for start in range(0, len(members), _MASKS_AT_A_TIME):
-        some = members[start : start + _MASKS_AT_A_TIME]
+    for start in range(0, len(members), _MASKS_PER_BATCH):
+        some = members[start : start + _MASKS_PER_BATCH]
         large = [
             Image.fromarray(mask[cells] * np.uint8(255)).resize(
                 (width, height), Image.Resampling.BILINEAR

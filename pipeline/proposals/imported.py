@@ -1,10 +1,10 @@
-"""Proposals made elsewhere: COCO-format JSON, as users of DeepMask, MCG, COB or SAM have it.
+"""Proposals imported from COCO-format JSON, as DeepMask, MCG, COB or SAM users have them.
 
 A file is a list of results, `{"image_id", "segmentation", "score"}`, or an object with
 `annotations` of that form and `images` (`id`, `file_name`). Without `images`, `image_id` is the
-name of a photograph without its extension, which is its id in the split; with them, the
-photograph is the one of that `file_name`. `segmentation` is a run-length code, compressed or
-not, or polygons. Results are read one by one, and kept as compressed run-length codes.
+id of a photograph in the split: its file name without the extension. With `images`, it refers to
+the photograph with that `file_name`. `segmentation` is a run-length encoding, compressed or not,
+or a list of polygons. Results are read one at a time and kept as compressed run-length encodings.
 """
 
 from collections.abc import Iterator
@@ -23,15 +23,19 @@ from pipeline.common.segmentation import segmentation_rle
 
 
 def read_proposals(path: Path, split: Split, count: int) -> dict[str, Proposals]:
-    """Read the proposals of a split: for every photograph's id, at most `count`, best first.
+    """Read the proposals of a split: at most `count` per photograph, best first.
 
-    Masks without a pixel are left out. Scores above 1 or below 0 are refused.
+    Empty masks are left out. Scores outside of 0..1 are refused.
+
+    Returns
+    -------
+    The proposals by the id of the photograph. Every photograph of the split has an entry.
 
     Raises
     ------
     InputError
-        If the file is missing or not of that form, or names an image that is not in the split,
-        or a mask is broken or of another size than its photograph; the message names it.
+        If the file is missing or has another format, if it refers to an image that is not in the
+        split, or if a mask is invalid or has another size than its photograph.
     """
     try:
         photographs = _photographs(path, split)
@@ -41,7 +45,7 @@ def read_proposals(path: Path, split: Split, count: int) -> dict[str, Proposals]
             if masks.area([rle])[0]:
                 found[photograph.id].append((score, rle))
     except FileNotFoundError:
-        raise InputError(f"{path}: missing; an import needs train.json and val.json") from None
+        raise InputError(f"{path}: missing; the import needs train.json and val.json") from None
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
     return {image: _best(scored, count) for image, scored in found.items()}
@@ -66,12 +70,12 @@ def _results(path: Path) -> Iterator[Any]:
 
 
 def _photographs(path: Path, split: Split) -> dict[str, Photograph]:
-    """What `image_id` may be, as a string, and the photograph that it means."""
+    """Map each valid `image_id`, as a string, to its photograph."""
     by_id = {photograph.id: photograph for photograph in split.photographs}
     if _is_list(path):
         return by_id
     by_name = {PurePosixPath(p.file).name: p for p in split.photographs}
-    meant = {}
+    by_number = {}
     with path.open("rb") as file:
         for image in ijson.items(file, "images.item", use_float=True):
             try:
@@ -80,24 +84,24 @@ def _photographs(path: Path, split: Split) -> dict[str, Photograph]:
             except (KeyError, TypeError) as error:
                 raise InputError(f"{path}: images: {error} is missing") from None
             if name not in by_name:
-                raise InputError(f"{path}: images: {name} is no photograph of the split")
-            meant[number] = by_name[name]
-    return meant or by_id
+                raise InputError(f"{path}: images: {name} is not a photograph of the split")
+            by_number[number] = by_name[name]
+    return by_number or by_id
 
 
 def _read(
     result: Any, photographs: dict[str, Photograph], where: str
 ) -> tuple[Photograph, float, Rle]:
     if not isinstance(result, dict):
-        raise InputError(f"{where}: an object with image_id, segmentation and score is needed")
+        raise InputError(f"{where}: must be an object with image_id, segmentation and score")
     for key in ("image_id", "segmentation", "score"):
         if key not in result:
             raise InputError(f"{where}: no {key}")
     image, score = str(result["image_id"]), result["score"]
     if image not in photographs:
-        raise InputError(f"{where}: image_id {image} is no photograph of the split")
+        raise InputError(f"{where}: image_id {image} is not a photograph of the split")
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise InputError(f"{where}: score {score!r}; a number from 0 to 1 is needed")
+        raise InputError(f"{where}: score {score!r} must be a number from 0 to 1")
     photograph = photographs[image]
     height, width = photograph.height, photograph.width
     return photograph, float(score), segmentation_rle(result["segmentation"], height, width, where)

@@ -1,4 +1,4 @@
-"""Object proposals of photographs by any method: SharpMask, grouping, or made elsewhere."""
+"""Object proposals of photographs by any method: SharpMask, grouping, or an import."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.proposals.sharpmask.network import Description
 
 
 def supervision(parameters: ProposalsParameters) -> str:
-    """What the method was trained on, in a few words."""
+    """Say in a few words what the method was trained on."""
     if parameters.method == "sharpmask":
         return read_description(Path(parameters.source), Description).trained_on
     if parameters.method == "grouping":
@@ -28,9 +28,9 @@ def supervision(parameters: ProposalsParameters) -> str:
 def propose(
     parameters: ProposalsParameters, split: Split, name: str, start: int
 ) -> Iterator[tuple[Photograph, Proposals]]:
-    """Propose masks for the photographs of a split, from number `start` on, in their order.
+    """Yield proposals for the photographs of a split, in its order, starting at index `start`.
 
-    `name` is the split's: `train` or `val`.
+    `name` is the name of the split, `train` or `val`.
 
     Raises
     ------
@@ -49,11 +49,17 @@ def propose(
 
 
 def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:
-    """What makes proposals for any photograph, or InputError where they are imported."""
+    """Give the function that computes proposals for any photograph.
+
+    Raises
+    ------
+    InputError
+        If proposals are imported: there are none for new photographs.
+    """
     if parameters.method == "import":
         raise InputError(
             "proposals.method = 'import': there are no imported proposals for new photographs; "
-            "allowed with refinement are sharpmask and grouping"
+            "refinement needs sharpmask or grouping"
         )
     if parameters.method == "grouping":
         return Grouper(parameters.grouping, parameters.max_proposals)

@@ -1,4 +1,4 @@
-"""Replacing every peak by a proposal, drawn in proportion to its objectness (WISE, Eq. 1)."""
+"""Sampling of a proposal for each peak, in proportion to objectness (WISE, Eq. 1)."""
 
 import zlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from pipeline.common.parameters import Parameters
 
 
 class SamplerParameters(Parameters):
-    """How sharply the draw follows objectness, and its seed."""
+    """Settings of the stage `sampler`."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "agreement": "agreement_power",
@@ -27,37 +27,37 @@ class SamplerParameters(Parameters):
     }
 
     temperature: float = Field(
-        description="1: Eq. 1; towards 0: the most object-like; large: uniform",
-        json_schema_extra={"exclusiveMinimum": 0},  # refused below in better words
+        description="1: Eq. 1; towards 0: the proposal of highest objectness; large: uniform",
+        json_schema_extra={"exclusiveMinimum": 0},  # checked below, with a clearer message
     )
     agreement_power: float = Field(
         ge=0,
-        description="power of a candidate's expected overlap with the draw, as second factor; "
+        description="exponent of a candidate's expected IoU with the draw, a second factor; "
         "0: Eq. 1",
     )
-    draws_per_peak: PositiveInt = Field(description="draws a peak: one for every epoch of training")
-    seed: NonNegativeInt = Field(description="of the draws")
+    draws_per_peak: PositiveInt = Field(description="draws per peak, one for each training epoch")
+    seed: NonNegativeInt = Field(description="seed of the draws")
 
     @field_validator("temperature")
     @classmethod
     def _positive(cls, temperature: float) -> float:
         if temperature <= 0:
             raise ValueError(
-                "must be above 0; for the most object-like proposal (argmax) give 1e-6"
+                "must be above 0; 1e-6 always draws the proposal of highest objectness"
             )
         return temperature
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws for the images of a peak store from those of a proposal store."""
+    """Draws proposals from one store for the peaks of another."""
 
     peaks: Path
     proposals: Path
     parameters: SamplerParameters
 
     def __call__(self, image_id: str) -> Draws:
-        """Make the draws of one image, for every epoch that training will pay it."""
+        """Draw for one image, for all epochs of the training."""
         peaks = opened(PeakStore, self.peaks).points(image_id)
         proposals = opened(ProposalStore, self.proposals).proposals(image_id)
         rng = image_generator(self.parameters.seed, image_id)
@@ -65,16 +65,16 @@ class Sampler:
 
 
 def image_generator(seed: int, image_id: str) -> np.random.Generator:
-    """Make the generator of one image's draws: they do not depend on which others there are."""
+    """Make the generator of one image's draws, which do not depend on other images."""
     return np.random.default_rng([seed, zlib.crc32(image_id.encode())])
 
 
 def draw(
     peaks: Points, proposals: Proposals, parameters: SamplerParameters, rng: np.random.Generator
 ) -> Draws:
-    """Draw a proposal for every peak and epoch; peaks in no proposal are left out.
+    """Draw a proposal for each peak and epoch. Peaks outside of all proposals are left out.
 
-    The first epochs' draws do not depend on how many epochs follow.
+    The draws of an epoch do not depend on the number of later epochs.
     """
     inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
     hit = np.flatnonzero(inside.any(0))
@@ -104,15 +104,24 @@ def _chances(
 
 
 def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Give the probability of each candidate, proportional to objectness ** (1 / temperature).
+    """Compute the probability of each candidate, proportional to objectness ** (1 / temperature).
 
-    Temperature 1 is Eq. 1. Where no candidate has any objectness all are as likely.
+    Temperature 1 is Eq. 1. If all candidates have objectness 0, they are equally likely.
+
+    Parameters
+    ----------
+    objectness : float (n,), 0 to 1.
+    temperature : above 0.
+
+    Returns
+    -------
+    float64 (n,), with sum 1.
     """
     with np.errstate(divide="ignore"):
         logits = np.log(objectness.astype(np.float64)) / temperature
     if not np.isfinite(logits.max()):
         return np.full(len(objectness), 1 / len(objectness))
-    # Relative to the highest, no power overflows however low the temperature.
+    # Relative to the maximum, nothing overflows at low temperatures.
     weights = np.exp(logits - logits.max())
     return np.asarray(weights / weights.sum(), np.float64)
 
@@ -120,20 +129,20 @@ def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArr
 def agreed(
     chances: NDArray[np.float64], similarity: NDArray[np.float64], power: float
 ) -> NDArray[np.float64]:
-    """Favour candidates that overlap what else is likely: those of least expected error.
+    """Reweight candidates by their expected IoU with a candidate drawn by `chances`.
 
-    Not published. The more masks enclose the same thing, the likelier it is one; an outlier of
-    high objectness has few that are like it.
+    Not published. Many similar masks around a peak are evidence for an object; an outlier of high
+    objectness has few similar masks.
 
     Parameters
     ----------
-    chances : (n,), of sum 1.
-    similarity : (n, n), Jaccard similarities of the candidates.
-    power : of a candidate's expected similarity with one drawn by `chances`.
+    chances : float64 (n,), with sum 1.
+    similarity : float64 (n, n), IoU of each two candidates.
+    power : exponent of the expected IoU, which is relative to its maximum.
 
     Returns
     -------
-    (n,), of sum 1.
+    float64 (n,), with sum 1.
     """
     expected = similarity @ chances
     weights = chances * (expected / expected.max()) ** power
@@ -141,6 +150,6 @@ def agreed(
 
 
 def pick(chances: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Turn numbers from [0, 1) into positions drawn with the given probabilities."""
+    """Turn uniform random numbers from [0, 1) into indices drawn with the given probabilities."""
     edges = np.cumsum(chances)
     return np.asarray(np.searchsorted(edges, uniform * edges[-1], side="right"), np.intp)

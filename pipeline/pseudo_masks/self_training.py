@@ -1,6 +1,6 @@
-"""Self-training: a detector's detections in its own training images as its next pseudo masks.
+"""Self-training: detections in the training images are the pseudo masks of the next round.
 
-Not in the paper. Of what is found, image-level tags decide what may be there.
+Not in the paper. Only detections of a class that the image is tagged with are used.
 """
 
 import numpy as np
@@ -11,22 +11,22 @@ from pipeline.pseudo_masks.supervision import Supervision
 
 
 class SelfTrainingMasks:
-    """What was found of the tags of an image; of tags without a find, the masks there were before.
+    """Detections of the tagged classes; earlier pseudo masks for tags without a detection.
 
     Parameters
     ----------
     split : the training images and their tags.
-    found : what the detector found in them.
-    min_relative_score : least score of a detection that counts, as a fraction of the highest score
-        of its class in the image. The highest one always counts: the tag says that the class is
-        there.
-    before : what the detector was trained on.
+    found : the detections in these images.
+    min_relative_score : minimum score of a detection, as a fraction of the highest score of its
+        class in the image. The highest-scored one is always used: the tag says that the class is
+        in the image.
+    before : the supervision of the previous round.
     """
 
     def __init__(
         self, split: Split, found: InstanceStore, min_relative_score: float, before: Supervision
     ) -> None:
-        self._labels = {shown.id: split.labels(shown) for shown in split.photographs}
+        self._labels = {image.id: split.labels(image) for image in split.photographs}
         self._found, self._min_relative_score, self._before = found, min_relative_score, before
 
     def __contains__(self, image_id: object, /) -> bool:
@@ -35,7 +35,7 @@ class SelfTrainingMasks:
         )
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """The detections in an image, and for tags without one, the earlier masks of an epoch."""
+        """Give the detections in an image, and earlier masks for tags without a detection."""
         detections = self._detections(image_id)
         if image_id not in self._before:
             return detections
@@ -50,5 +50,5 @@ class SelfTrainingMasks:
     def _detections(self, image_id: str) -> Instances:
         found = self._found.instances(image_id)
         tagged = found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
-        counts = tagged.score >= self._min_relative_score * tagged.best_of_class()
-        return tagged.take(np.flatnonzero(counts))
+        kept = tagged.score >= self._min_relative_score * tagged.best_of_class()
+        return tagged.take(np.flatnonzero(kept))

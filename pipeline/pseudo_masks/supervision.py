@@ -1,4 +1,4 @@
-"""The objects that a detector is trained on, wherever their masks come from."""
+"""The instances that a detector is trained on, whatever their source."""
 
 from typing import Protocol
 
@@ -10,24 +10,24 @@ from pipeline.common.errors import InputError
 
 
 class Supervision(Protocol):
-    """The objects that training is told of, wherever their masks come from."""
+    """The instances that a detector is trained on, whatever their source."""
 
     def __contains__(self, image_id: object, /) -> bool:
-        """Whether there are any in an image: others are not trained on."""
+        """Whether an image has instances. Others are not trained on."""
         ...
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """The instances that an image has in an epoch."""
+        """Give the instances of an image in an epoch."""
         ...
 
 
 class PseudoMasks:
-    """The proposals drawn for the peaks of a split's images, other ones at every epoch.
+    """The proposals drawn for the peaks of a split's images, a new draw at each epoch.
 
     Raises
     ------
     InputError
-        If there is no draw at all, or none for some of the epochs.
+        If there are no draws, or fewer draws than epochs.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class PseudoMasks:
         of_all = {photograph.id: draws.draws(photograph.id) for photograph in split.photographs}
         self._drawn = {image_id: drawn for image_id, drawn in of_all.items() if len(drawn.label)}
         if not self._drawn:
-            raise InputError(f"{draws.path}: no image has a draw: there is nothing to learn")
+            raise InputError(f"{draws.path}: no image has a draw; there is nothing to train on")
         _check_draws(draws, next(iter(self._drawn.values())).draw.shape[1], epochs)
 
     def __contains__(self, image_id: object, /) -> bool:
         return image_id in self._drawn
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """The pseudo masks of an image in an epoch."""
+        """Give the pseudo masks of an image in an epoch."""
         return self._drawn[image_id].instances(self._proposals.proposals(image_id), epoch)
 
 
 def _check_draws(draws: DrawStore, drawn: int, epochs: int) -> None:
     if drawn < epochs:
         raise InputError(
-            f"{draws.path}: {drawn} draws per peak, and schedule.epochs = {epochs}; "
-            f"allowed are at most {drawn} epochs, or more sampler.draws_per_peak"
+            f"{draws.path}: {drawn} draws per peak, but schedule.epochs = {epochs}; "
+            "lower it, or raise sampler.draws_per_peak"
         )

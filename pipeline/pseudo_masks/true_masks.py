@@ -1,4 +1,4 @@
-"""True masks as the supervision of a detector: the upper bound alone is trained on them."""
+"""True masks as supervision of a detector. Only the upper bound is trained on them."""
 
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.truth import Truth
@@ -6,19 +6,19 @@ from pipeline.common.errors import InputError
 
 
 class TrueMasks:
-    """The true masks of those images that have any, the same at every epoch.
+    """The true masks of the images that have any, the same at each epoch.
 
     Raises
     ------
     InputError
-        If there are none.
+        If no image has true masks.
     """
 
     def __init__(self, truth: Truth) -> None:
         self._images = {image.id: image for image in truth.images if image.instances}
         if not self._images:
             raise InputError(
-                "no training image has true masks: there is nothing to learn; "
+                "no training image has true masks, there is nothing to train on; "
                 "set mask_rcnn_gt.enabled to false"
             )
 
@@ -29,5 +29,5 @@ class TrueMasks:
         return image_id in self._images
 
     def instances(self, image_id: str, _: int, /) -> Instances:
-        """The true instances of an image."""
+        """Give the true instances of an image."""
         return self._images[image_id].as_instances()

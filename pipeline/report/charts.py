@@ -1,4 +1,4 @@
-"""Line charts: what page.html draws as SVG, and repeats as a table."""
+"""Line charts, which page.html draws as SVG and repeats as tables."""
 
 import csv
 import math
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from pipeline.common.errors import InputError
 
-# The drawing and, in it, the plot, in units of the SVG's view box.
+# Size of the drawing and edges of the plot in it, in units of the SVG's view box.
 WIDTH, HEIGHT = 360, 216
 LEFT, RIGHT, TOP, BOTTOM = 40, 350, 12, 178
-_MOST_LABELS = 8
+_MAX_LABELS = 8
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line: a value for every x, in percent, as a loss, or None where there is none."""
+    """A named line with one value for each x, or None where there is no value."""
 
     name: str
     values: Sequence[float | None]
@@ -32,7 +32,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, ready to be drawn: `paths` are SVG path data, one for every series."""
+    """A chart, ready to be drawn. `paths` are SVG path data, one for each series."""
 
     title: str
     x_name: str
@@ -45,22 +45,22 @@ class Chart:
 
 @dataclass(frozen=True)
 class Plot:
-    """A table as DVC plots it: a label for every x, and a series a column."""
+    """A table as DVC plots it: a label for each x, and a series for each column."""
 
     labels: Sequence[str]
     series: Sequence[Series]
 
     def known(self) -> list[Series]:
-        """The series that have any value."""
+        """Give the series that have at least one value."""
         return [line for line in self.series if set(line.values) != {None}]
 
 
 def line_chart(title: str, x_name: str, x_labels: Sequence[str], series: Sequence[Series]) -> Chart:
-    """Lay out lines of values of at least 0 over evenly spaced labels."""
+    """Lay out a chart of non-negative values over evenly spaced labels."""
     known = [value for line in series for value in line.values if value is not None]
     levels = axis(max(known, default=0.0))
     x = [_between(LEFT, RIGHT, (k + 0.5) / len(x_labels)) for k in range(len(x_labels))]
-    every = math.ceil(len(x_labels) / _MOST_LABELS)
+    every = math.ceil(len(x_labels) / _MAX_LABELS)
     return Chart(
         title=title,
         x_name=x_name,
@@ -73,7 +73,7 @@ def line_chart(title: str, x_name: str, x_labels: Sequence[str], series: Sequenc
 
 
 def axis(highest: float) -> list[float]:
-    """Round numbers from 0, evenly spaced, of which the last is at least `highest`."""
+    """Give evenly spaced round numbers from 0 to at least `highest`."""
     if highest <= 0:
         return [0.0, 1.0]
     power = 10 ** math.floor(math.log10(highest))
@@ -82,12 +82,12 @@ def axis(highest: float) -> list[float]:
 
 
 def training_chart(title: str, folder: Path) -> Chart:
-    """Chart what DVCLive logged in a folder, epoch by epoch.
+    """Chart the metrics that DVCLive logged in a folder, epoch by epoch.
 
     Raises
     ------
     InputError
-        If there is nothing, or not of one form.
+        If there are none, or one is not a table of numbers.
     """
     metrics = folder / "plots" / "metrics"
     plots = {path: read_plot(path) for path in sorted(metrics.rglob("*.tsv"))}
@@ -98,19 +98,19 @@ def training_chart(title: str, folder: Path) -> Chart:
         for path, plot in plots.items()
         for column in plot.series
     ]
-    if len(series) == 2:  # one term, and a sum that is the same line
+    if len(series) == 2:  # a single term, which equals the sum
         series = [line for line in series if line.name != "loss"]
     epochs = max(len(line.values) for line in series)
     return line_chart(title, "epoch", [str(k + 1) for k in range(epochs)], series)
 
 
 def read_plot(path: Path) -> Plot:
-    """Read a table of numbers, of which the first column is x.
+    """Read a table of numbers. Its first column is x.
 
     Raises
     ------
     InputError
-        If it is missing, or no table of numbers.
+        If it is missing, or not a table of numbers.
     """
     delimiter = "\t" if path.suffix == ".tsv" else ","
     try:
@@ -131,13 +131,13 @@ def _number(text: str) -> float | None:
 
 
 def _path(x: Sequence[float], values: Sequence[float | None], highest: float) -> str:
-    """Path data of a line that is broken where values are missing."""
+    """Give the path data of a line, with gaps where values are missing."""
     commands, pen = [], "M"
     for position, value in zip(x, values, strict=False):  # a shorter line ends early
         if value is None:
             pen = "M"
             continue
-        # A line of no length: with round ends, a value between missing ones shows as a dot.
+        # A line of length 0 with round ends shows a value between missing ones as a dot.
         dot = "h0" if pen == "M" else ""
         commands.append(f"{pen}{position:.1f} {_height(value, highest):.1f}{dot}")
         pen = "L"

@@ -1,4 +1,4 @@
-"""Where instances are lost: what first went wrong on the way to a true instance's mask."""
+"""Failure analysis: the first stage that went wrong for each true instance."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,20 +15,19 @@ from pipeline.common import masks
 from pipeline.evaluation.measures import best_overlaps
 from pipeline.evaluation.protocols import Pair, Rules, admit
 
-# A mask is right from this Jaccard similarity with the true one; below the lower one it does
-# not show the object at all.
+# IoU with the true mask from which a mask is right, and below which it misses the object.
 RIGHT, NEAR = 0.5, 0.1
 
 OF_PSEUDO_MASKS = ("right", "poor mask", "no proposal", "wrong class", "no peak")
 OF_PREDICTIONS = ("right", "poor mask", "wrong class", "not found")
 
 Outcome = tuple[int, str]
-"""The label of a true instance, and how it ended."""
+"""The label of a true instance, and its outcome."""
 
 
 @dataclass(frozen=True)
 class FailureCounts:
-    """How many true instances of every class ended in each of the `outcomes`."""
+    """The number of true instances with each of the `outcomes`, per class."""
 
     outcomes: Sequence[str]
     by_class: dict[str, Counter[str]]
@@ -37,7 +36,7 @@ class FailureCounts:
     def count(
         cls, outcomes: Sequence[str], ended: Iterable[Outcome], classes: Sequence[str]
     ) -> "FailureCounts":
-        """Count the outcomes of instances class by class."""
+        """Count the outcomes of instances per class."""
         by_class: dict[str, Counter[str]] = {name: Counter() for name in classes}
         for label, outcome in ended:
             by_class[classes[label]][outcome] += 1
@@ -45,7 +44,7 @@ class FailureCounts:
 
     @property
     def whole(self) -> Counter[str]:
-        """All classes together."""
+        """The counts of all classes together."""
         return sum(self.by_class.values(), Counter[str]())
 
 
@@ -58,11 +57,11 @@ def pair(image: TrueImage, found: Instances) -> Pair:
 def of_pseudo_masks(
     image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws
 ) -> list[Outcome]:
-    """Say of every true instance of a training image how it ended at the first visit.
+    """Determine the outcome of each true instance of a training image in the first epoch.
 
-    What is not right was lost, in the order of the stages, because no peak lies on it; because
-    only peaks of other classes do (`wrong class`); because no proposal at its peaks reaches
-    `RIGHT` (`no proposal`); or because one does, but another was drawn (`poor mask`).
+    An instance without a right mask failed because no peak lies on it (`no peak`), because only
+    peaks of other classes do (`wrong class`), because no proposal at its peaks has an IoU of
+    `RIGHT` (`no proposal`), or because another proposal was drawn (`poor mask`).
     """
     of_image = pair(image, draws.instances(proposals, epoch=0))
     true, drawn = of_image.true, best_overlaps(of_image)
@@ -87,7 +86,7 @@ def of_pseudo_masks(
 
 
 def of_predictions(image: TrueImage, found: Instances) -> list[Outcome]:
-    """Say of every true instance of an image how it ended among the predictions."""
+    """Determine the outcome of each true instance of an image among the predictions."""
     of_image = pair(image, found)
     own = best_overlaps(of_image)
     of_any = masks.iou(of_image.true.masks, found.masks).max(axis=1, initial=0.0)

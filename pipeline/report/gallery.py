@@ -1,4 +1,4 @@
-"""Photographs for a page: which of them, how small, and what is laid over them."""
+"""The photographs of the report: their choice, their size, and the layers drawn over them."""
 
 import base64
 import io
@@ -22,12 +22,12 @@ from pipeline.report.failures import pair
 from pipeline.report.results import PseudoMaskSources, SplitResults
 
 _QUALITY = 70  # of WebP
-_MOST = 20  # predictions drawn on a picture
+_MAX_PREDICTIONS = 20  # drawn on a picture
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A mask as SVG path data, the name of its class, and its score where that is one."""
+    """A mask as SVG path data, the name of its class, and its score if it has one."""
 
     path: str
     name: str
@@ -45,10 +45,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small photograph as a data address, and what lies over it: layers of shapes, peaks.
+    """A small photograph as a data URL, and what is drawn over it: layers of shapes, and peaks.
 
-    `overlap` is the mean best overlap, 0 to 1, with the true instances of the class that the
-    picture is shown for, or None where there are no true masks.
+    `overlap` is the mean best overlap (IoU), 0 to 1, with the true instances of the class that
+    the picture is shown for, or None without true masks.
     """
 
     photograph: Photograph
@@ -60,39 +60,40 @@ class Picture:
     overlap: float | None
 
     def found(self) -> list[tuple[str, int, float | None]]:
-        """Every class of the refined predictions, their number and highest score, best first."""
+        """Give the classes of the refined predictions with number and highest score, best first."""
         names = [shape.name for shape in self.layers["refined"]]
         scores = {shape.name: shape.score for shape in reversed(self.layers["refined"])}
         return [(name, names.count(name), scores[name]) for name in dict.fromkeys(names)]
 
 
 Gallery = Mapping[str, Mapping[str, Sequence[Picture]]]
-"""Pictures by the class that they are shown for, and by why they were chosen."""
+"""Pictures by the class that they are shown for, and by the reason of their choice."""
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Makes pictures of a split's photographs, with the pseudo masks' sources if it is train.
+    """Makes pictures of the photographs of a split.
 
-    Predictions are drawn whose score is at least `least_score` of the highest in their image,
-    the best twenty of them.
+    Attributes
+    ----------
+    results : the split and its predictions.
+    sources : where the pseudo masks come from; None if the split has none.
+    image_size : longer side of a picture, in pixels.
+    min_relative_score : minimum score of a drawn prediction, as a fraction of the highest score
+        in its image. The best twenty are drawn.
     """
 
-    split_results: SplitResults
+    results: SplitResults
     sources: PseudoMaskSources | None
-    side: int
-    least_score: float
+    image_size: int
+    min_relative_score: float
 
     def gallery(self, images: int, seed: int, what: str) -> Gallery:
-        """Show so many images of every class as best, as worst, and at random."""
-        photographs = {
-            photograph.id: photograph for photograph in self.split_results.split.photographs
-        }
+        """Make pictures of the best, the worst and random images, `images` each, per class."""
+        photographs = {photograph.id: photograph for photograph in self.results.split.photographs}
         overlaps = self._overlaps()
         pictures = {}
-        for name in track(
-            self.split_results.split.classes, len(self.split_results.split.classes), what
-        ):
+        for name in track(self.results.split.classes, len(self.results.split.classes), what):
             tagged = [image for image, p in photographs.items() if name in p.tags]
             chosen = choose(overlaps[name], tagged, images, seed)
             pictures[name] = {
@@ -103,8 +104,8 @@ class Painter:
 
     def picture(self, photograph: Photograph, overlap: float | None) -> Picture:
         """Make the picture of a photograph."""
-        address, width, height = shrink(self.split_results.split.image(photograph), self.side)
-        names = self.split_results.split.classes
+        address, width, height = shrink(self.results.split.image(photograph), self.image_size)
+        names = self.results.split.classes
         layers = {
             layer: [
                 Shape(outline(rle, width / photograph.width), names[label], score)
@@ -116,27 +117,27 @@ class Painter:
         return Picture(photograph, address, width, height, layers, peaks, overlap)
 
     def drawn(self, instances: Instances) -> Instances:
-        """The predictions of an image that are drawn."""
-        least = self.least_score * instances.score.max(initial=0.0)
-        rows = np.flatnonzero(instances.score >= least)[:_MOST]
+        """Select the predictions of an image that are drawn."""
+        min_score = self.min_relative_score * instances.score.max(initial=0.0)
+        rows = np.flatnonzero(instances.score >= min_score)[:_MAX_PREDICTIONS]
         return instances.take(rows)
 
     def _overlaps(self) -> dict[str, dict[str, float]]:
-        """Mean best overlap of the refined predictions, by class and image."""
+        """Compute the mean best overlap of the refined predictions, by class and image."""
         overlaps: dict[str, dict[str, float]] = defaultdict(dict)
-        for image in self.split_results.truth.images:
-            judged = pair(image, self.drawn(self.split_results.refined.instances(image.id)))
+        for image in self.results.truth.images:
+            judged = pair(image, self.drawn(self.results.refined.instances(image.id)))
             best = best_overlaps(judged)
             for label in np.unique(judged.true.label):
-                name = self.split_results.split.classes[label]
+                name = self.results.split.classes[label]
                 overlaps[name][image.id] = float(best[judged.true.label == label].mean())
         return overlaps
 
     def _layers(self, image_id: str) -> Iterator[tuple[str, list[tuple[Rle, int, float | None]]]]:
-        """Instances by layer, the lowest first."""
+        """Yield the instances of each layer, the lowest layer first."""
         stores = {
-            "predictions": self.split_results.predictions,
-            "refined": self.split_results.refined,
+            "predictions": self.results.predictions,
+            "refined": self.results.refined,
         }
         for layer, store in stores.items():
             found = self.drawn(store.instances(image_id))
@@ -146,7 +147,7 @@ class Painter:
             proposals = self.sources.proposals.proposals(image_id)
             pseudo = self.sources.draws.draws(image_id).instances(proposals, epoch=0)
             yield "pseudo", [(m, k, None) for m, k in zip(pseudo.masks, pseudo.label, strict=True)]
-        if image := self.split_results.true_images.get(image_id):
+        if image := self.results.true_images.get(image_id):
             true = zip(image.masks(), image.labels(), strict=True)
             yield "truth", [(m, k, None) for m, k in true]
 
@@ -156,17 +157,21 @@ class Painter:
         peaks = self.sources.peaks.points(photograph.id)
         x = (peaks.x + 0.5) * width / photograph.width
         y = (peaks.y + 0.5) * height / photograph.height
-        names = [self.split_results.split.classes[label] for label in peaks.label]
+        names = [self.results.split.classes[label] for label in peaks.label]
         return [Mark(*row) for row in zip(x.tolist(), y.tolist(), names, strict=True)]
 
 
 def choose(
     overlaps: Mapping[str, float], tagged: Sequence[str], count: int, seed: int
 ) -> dict[str, list[str]]:
-    """Choose the best and the worst of the images that have overlaps, and others at random.
+    """Choose the `count` best and worst images of a class, and random others.
 
-    `tagged` are the images of a class, `overlaps` belong to those that have true masks of it.
     No image is chosen twice.
+
+    Parameters
+    ----------
+    overlaps : mean best overlap of the images with true masks of the class, by id.
+    tagged : ids of the images tagged with the class.
     """
     ranked = sorted(overlaps, key=lambda image: (-overlaps[image], image))
     best, worst = ranked[:count], ranked[count:][-count:][::-1]
@@ -177,11 +182,11 @@ def choose(
 
 
 def shrink(pixels: NDArray[np.uint8], side: int) -> tuple[str, int, int]:
-    """Scale a photograph (h, w, 3) to at most `side` pixels a side.
+    """Scale a photograph (h, w, 3) down to at most `side` pixels on its longer side.
 
     Returns
     -------
-    Its WebP as a data address, its width, its height.
+    A data URL (WebP), its width and its height.
     """
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -192,30 +197,30 @@ def shrink(pixels: NDArray[np.uint8], side: int) -> tuple[str, int, int]:
 
 
 def outline(rle: Rle, scale: float) -> str:
-    """SVG path data of a mask's outlines, holes included, on a photograph scaled by `scale`.
+    """Give the SVG path data of a mask's outlines, with holes, on a picture scaled by `scale`.
 
-    In whole pixels of the picture; specks of less than four by four of them are left out.
+    Coordinates are integer pixels of the picture. Outlines shorter than 16 pixels are left out.
     """
     (mask,) = masks.decode([rle], *rle["size"])
     left, top, width, height = masks.boxes([rle])[0].astype(int)
     box = mask[top : top + height, left : left + width]
-    # A rim of nothing closes the outlines; its pixel centres lie half a pixel outside of the box.
+    # A margin of background closes the outlines; its pixel centers are half a pixel outside.
     contours = find_contours(np.pad(box, 1).astype(float), 0.5)
     corner = np.array([top - 0.5, left - 0.5])
-    # A contour has about as many points as it is pixels long.
+    # The number of points of a contour is about its length in pixels.
     on_picture = [scale * (contour + corner) for contour in contours if scale * len(contour) >= 16]
     return "".join(map(_path, on_picture))
 
 
 def _path(contour: NDArray[np.float64]) -> str:
-    """Closed path data of a contour (y, x), its last point the first again."""
+    """Give the closed path data of a contour (y, x) whose last point equals its first."""
     points = np.round(contour[:, ::-1]).astype(int)
     steps = np.diff(points, axis=0)
     steps = steps[steps.any(axis=1)]
     turns = np.flatnonzero(np.r_[True, (steps[1:] != steps[:-1]).any(axis=1)])
     if len(turns) < 3:  # no area
         return ""
-    # What goes on in one direction is one step; the path's end is closed without one.
+    # Steps in the same direction are merged; the path is closed without a last step.
     steps = np.add.reduceat(steps, turns)[:-1]
     x, y = points[0]
     return f"M{x} {y}l" + " ".join(f"{dx} {dy}" for dx, dy in steps).replace(" -", "-") + "z"

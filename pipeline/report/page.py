@@ -1,4 +1,4 @@
-"""One page that shows what a run came to: tables, curves, losses, and pictures with layers."""
+"""The report, an HTML page with the results of a run: tables, curves, failures and pictures."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
 class ReportParameters(Parameters):
-    """How many pictures the page holds, and what is drawn on them."""
+    """Settings of the stage `report`: the number of pictures, and what is drawn on them."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "images": "images_per_class",
@@ -40,30 +40,32 @@ class ReportParameters(Parameters):
     }
 
     images_per_class: int = Field(
-        ge=1, le=20, description="photographs of a class shown as best, as worst, at random"
+        ge=1, le=20, description="number of best, of worst and of random photographs per class"
     )
     image_size: int = Field(
-        ge=64, le=2048, description="longer side of a shown photograph, in pixels"
+        ge=64, le=2048, description="longer side of photographs in the report, in pixels"
     )
     min_relative_score: float = Field(
-        ge=0, le=1, description="predictions drawn: least score, in parts of their image's highest"
+        ge=0,
+        le=1,
+        description="minimum score of drawn predictions, as a fraction of the highest in the image",
     )
-    seed: NonNegativeInt = Field(description="of the random photographs")
+    seed: NonNegativeInt = Field(description="seed of the random photographs")
 
 
 def count_failures(
     results: Results, split: SplitName, parameters: ReportParameters
 ) -> FailureCounts:
-    """Count where instances are lost: of `train` on the way to pseudo masks, of `val` after it."""
+    """Count the failures of a split: pseudo masks of `train`, refined predictions of `val`."""
     classes = results.train.split.classes
     if split == "train":
-        return FailureCounts.count(OF_PSEUDO_MASKS, _ends_of_pseudo_masks(results), classes)
+        return FailureCounts.count(OF_PSEUDO_MASKS, _pseudo_mask_outcomes(results), classes)
     painter = _painter(results, split, parameters)
-    return FailureCounts.count(OF_PREDICTIONS, _ends_of_predictions(painter), classes)
+    return FailureCounts.count(OF_PREDICTIONS, _prediction_outcomes(painter), classes)
 
 
 def choose_pictures(results: Results, split: SplitName, parameters: ReportParameters) -> Gallery:
-    """Choose and paint the pictures of a split."""
+    """Choose and draw the pictures of a split."""
     painter = _painter(results, split, parameters)
     return painter.gallery(parameters.images_per_class, parameters.seed, f"pictures of {split}")
 
@@ -81,7 +83,7 @@ def page(
     galleries: Mapping[SplitName, Gallery],
     parameters: ReportParameters,
 ) -> str:
-    """Make the page: HTML that needs no other file, no script and no network."""
+    """Render the page: HTML without scripts, other files or network access."""
     metrics = results.metrics
     source = results.sources.proposals.attributes
     environment = jinja2.Environment(
@@ -123,7 +125,7 @@ def _figure5(results: Results) -> list[Chart]:
     ]
 
 
-def _ends_of_pseudo_masks(results: Results) -> Iterator[Outcome]:
+def _pseudo_mask_outcomes(results: Results) -> Iterator[Outcome]:
     sources, images = results.sources, results.train.truth.images
     for image in track(images, len(images), "pseudo masks of train"):
         yield from of_pseudo_masks(
@@ -134,8 +136,8 @@ def _ends_of_pseudo_masks(results: Results) -> Iterator[Outcome]:
         )
 
 
-def _ends_of_predictions(painter: Painter) -> Iterator[Outcome]:
-    images = painter.split_results.truth.images
+def _prediction_outcomes(painter: Painter) -> Iterator[Outcome]:
+    images = painter.results.truth.images
     for image in track(images, len(images), "predictions of val"):
-        found = painter.drawn(painter.split_results.refined.instances(image.id))
+        found = painter.drawn(painter.results.refined.instances(image.id))
         yield from of_predictions(image, found)

@@ -1,4 +1,4 @@
-"""What a page is made from: the stores of a run, opened."""
+"""The results that the report is made from: the opened stores of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipeline.artifacts.truth import TrueImage, Truth
 
 @dataclass(frozen=True)
 class SplitResults:
-    """A split with what was predicted on it, and its true masks, as far as there are any."""
+    """A split, its predictions, and its true masks if it has any."""
 
     split: Split
     truth: Truth
@@ -31,7 +31,7 @@ class SplitResults:
 
 @dataclass(frozen=True)
 class PseudoMaskSources:
-    """What the pseudo masks of the training images come from."""
+    """The stores that the pseudo masks of the training images come from."""
 
     peaks: PeakStore
     proposals: ProposalStore
@@ -40,10 +40,10 @@ class PseudoMaskSources:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a run.
+    """The results of a run.
 
-    `metrics`, `by_area` and `by_count` are evaluation's; `curves` are folders that DVCLive wrote,
-    by the training that they are of.
+    `metrics`, `by_area` and `by_count` are written by the stage `evaluation`. `curves` are folders
+    written by DVCLive, by the name of the training.
     """
 
     train: SplitResults

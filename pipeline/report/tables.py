@@ -1,4 +1,4 @@
-"""Evaluation's numbers as tables."""
+"""The metrics of the stage `evaluation` as tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from pipeline.evaluation.tables import cell, of_boxes_and_counts, of_masks, valu
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells by their names; the same `columns` stand under every one of the `groups`."""
+    """Rows of cells by their names. The `columns` are repeated under each of the `groups`."""
 
     title: str
     corner: str
@@ -22,12 +22,12 @@ class Table:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """Read evaluation's metrics.json.
+    """Read metrics.json of the stage `evaluation`.
 
     Raises
     ------
     InputError
-        If it is missing, or no such file.
+        If it is missing, or has other content.
     """
     try:
         metrics = json.loads(path.read_text())
@@ -41,17 +41,17 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def methods(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of evaluation's entries that protocols judge, apart from proposals and peaks."""
+    """Give the entries of methods, without those of proposals and peaks."""
     return {name: entry for name, entry in metrics.items() if "wise" in entry}
 
 
 def is_judged(metrics: Mapping[str, Any]) -> bool:
-    """Whether any method was held against any true mask."""
+    """Whether any method was evaluated on at least one true instance."""
     return any(entry["wise"]["instances"] for entry in methods(metrics).values())
 
 
 def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
-    """Of masks, then of boxes and counts: a row a method, the protocols side by side."""
+    """Make the tables of masks, and of boxes and counts: a row per method."""
     judged = methods(metrics)
     protocols = list(judged["wise"])
     summary = judged["wise"]["wise"]
@@ -88,7 +88,7 @@ def of_differences(metrics: Mapping[str, Any]) -> Table | None:
 
 
 def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
-    """Each number class by class: a column a method, the protocols side by side."""
+    """Make a table for each metric: a row per class, a column per protocol and method."""
     judged = methods(metrics)
     classes = judged["wise"]["wise"]["per_class"]
     return [
@@ -111,7 +111,7 @@ def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows of named values, all of the same names, the first of which names the row."""
+    """Make a table of rows with the same keys. The first value is the name of the row."""
     corner, *columns = rows[0]
     cells = {row[corner]: [cell(column, row[column]) for column in columns] for row in rows}
     return Table(f"Quality of the {corner} a split", corner, [], columns, cells)

@@ -50,7 +50,7 @@ def test_programs_read_the_front_matter():
         "| method | protocol | mAP25 | mAP50 | mAP75 | ABO |",
         "|---|---|---:|---:|---:|---:|",
         "| wise+refine | wise | 12.3 | 40.4 | - | 51.0 |",
-        "Commit: 0123abc. By DVC: everything is up to date.",
+        "Commit: 0123abc. State according to DVC: everything is up to date.",
         "  kind: voc",
     ],
 )
@@ -106,7 +106,7 @@ def export(out):
 
 def test_it_lies_beside_the_weights_and_names_the_commit(project, tmp_path_factory, monkeypatch):
     out = tmp_path_factory.mktemp("taken") / "away"
-    assert "\nCommit: none. By DVC: not known.\n" in export(out)
+    assert "\nCommit: none. State according to DVC: not known.\n" in export(out)
     names = {"MODEL_CARD.md", "detector.onnx", "detector.pt2", "weights.safetensors"}
     assert {path.name for path in out.iterdir()} == names
     taken = (out / "weights.safetensors").read_bytes()
@@ -137,4 +137,4 @@ def test_it_lies_beside_the_weights_and_names_the_commit(project, tmp_path_facto
 )
 def test_what_dvc_says_is_repeated(project, tmp_path, monkeypatch, printed, said):
     monkeypatch.setattr(importlib.import_module("wise.export"), "_ask", lambda *_: printed)
-    assert f"By DVC: {said}" in export(tmp_path / "out")
+    assert f"State according to DVC: {said}" in export(tmp_path / "out")

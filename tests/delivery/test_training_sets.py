@@ -133,12 +133,12 @@ def replace_document(project, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "missing; to make it: dvc repro sampler"),
+        (None, "missing; run dvc repro sampler"),
         ("{", "not JSON"),
-        ("[]", "not what the stage sampler writes"),
+        ("[]", "not written by the stage sampler"),
         (
             json.dumps({"info": {}, "images": [{"id": 1, "file_name": "x"}], "annotations": []}),
-            "about other photographs",
+            "belongs to other photographs",
         ),
     ],
 )

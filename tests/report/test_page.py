@@ -317,10 +317,16 @@ def test_layers_are_those_of_the_split(page):
 
 def test_without_truth_that_is_said_and_random_pictures_are_shown(blind):
     shown = text(parse(blind))
-    assert "there is nothing to compare the predictions with" in shown
-    assert shown.count("what is lost cannot be told") == 2
+    assert "No image has true masks to compare the predictions with" in shown
+    assert shown.count("failures cannot be counted") == 2
     assert {text(h) for h in parse(blind).iter("h4")} == {"random"}
     assert "overlap@10" not in shown
+
+
+def test_the_navigation_names_the_sections(page):
+    links = [text(link) for link in parse(page).find(".//nav").iter("a")]
+    sections = ["Results", "Failures", "Curves", "Evaluation images", "Training images"]
+    assert links == sections
 
 
 def test_the_same_run_makes_the_same_bytes(project, page):

@@ -1,6 +1,6 @@
-"""A project whose per-image stages run in seconds: noise, and networks as small as they come.
+"""A project whose per-image stages run in seconds: images of noise, and tiny networks.
 
-Stages cost here what they cost beside their networks. Tests run on it, too.
+It shows the cost of the stages without their networks. Tests use it too.
 """
 
 import shutil
@@ -48,9 +48,10 @@ SHARPMASK = Description(
 
 
 def write_project(folder: Path, images: int, backbone: str = BACKBONE) -> None:
-    """Write a project in which the per-image stages can run: nine in ten images are of train.
+    """Write a project in which the per-image stages can run; nine in ten images are in train.
 
-    Photographs are `FILES` at most, each indexed many times. All networks have the `backbone`.
+    There are at most `FILES` photographs, each listed several times. All networks have the
+    `backbone`.
     """
     for part in ("pipeline", "stages"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -65,7 +66,7 @@ def write_project(folder: Path, images: int, backbone: str = BACKBONE) -> None:
 
 
 def use_grouping(folder: Path) -> None:
-    """Let proposals be made by grouping from now on."""
+    """Set the method of proposals to grouping."""
     file = folder / "params.yaml"
     parameters = yaml.safe_load(file.read_text())
     parameters["proposals"] |= {"method": "grouping"}

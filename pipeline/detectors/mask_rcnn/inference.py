@@ -1,4 +1,4 @@
-"""Instances of a photograph by a trained Mask R-CNN (He et al., 3.1)."""
+"""Inference of a trained Mask R-CNN on a photograph (He et al., section 3.1)."""
 
 import numpy as np
 import torch
@@ -14,9 +14,16 @@ MASK_THRESHOLD = 0.5
 
 @torch.inference_mode()
 def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instances:
-    """Detect the instances of a photograph (h, w, 3); masks without a pixel are dropped.
+    """Detect the instances of a photograph. Empty masks are dropped.
 
-    With `flip` by its mirror image too: see `MaskRcnn.forward_mirrored`.
+    Parameters
+    ----------
+    image : uint8 (h, w, 3).
+    flip : whether to run on the mirror image too, see `MaskRcnn.forward_mirrored`.
+
+    Returns
+    -------
+    Instances at the size of the photograph, by descending score.
     """
     height, width = image.shape[:2]
     size = fit_size(height, width, network.description.architecture)

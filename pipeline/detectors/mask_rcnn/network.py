@@ -1,6 +1,6 @@
-"""Mask R-CNN on a feature pyramid, from torchvision's parts.
+"""Mask R-CNN with a feature pyramid network, built from torchvision's modules.
 
-He et al., ICCV 2017; Lin et al., CVPR 2017 (feature pyramid); WISE, 3.2 and 4.2.
+He et al., ICCV 2017; Lin et al., CVPR 2017 (feature pyramid); WISE, sections 3.2 and 4.2.
 """
 
 import math
@@ -31,17 +31,18 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.common.parameters import Parameters
 
 STRIDES = (4, 8, 16, 32)
-# Sides of an image are padded to the pyramid's coarsest trained stride.
+# Image sides are padded to multiples of the coarsest stride of the backbone.
 DIVISOR = STRIDES[-1]
-# About what every backbone's normalisation makes 0 of.
+# The gray value that the normalization of most backbones maps to about 0.
 PADDING = 127
 _BOX_CELLS, _MASK_CELLS = 7, 14
 
 
 class Architecture(Parameters):
-    """The detector: what it looks at and how wide it is. In brackets the paper's values.
+    """The detector's input size and widths. The paper's values are in parentheses.
 
-    Its cost beyond the backbone's grows with `channels` squared, `proposals` and `rois`.
+    The cost besides the backbone grows with the square of `channels`, with `rpn_post_nms_top_n`
+    and with `box_batch_size_per_image`.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -53,19 +54,27 @@ class Architecture(Parameters):
     }
 
     backbone: str = Field(description="a timm model (resnet50)")
-    min_size: int = Field(ge=DIVISOR, description="pixels of an image's short side (800)")
-    max_size: int = Field(ge=DIVISOR, description="most pixels of its long side (1333)")
-    anchor_size: PositiveFloat = Field(
-        description="side of the smallest of five anchors, each twice the last, in pixels (32)"
+    min_size: int = Field(
+        ge=DIVISOR, description="shorter side of a resized image, in pixels (800)"
     )
-    channels: PositiveInt = Field(description="of the pyramid and of the mask head (256)")
+    max_size: int = Field(
+        ge=DIVISOR, description="maximum longer side of a resized image, in pixels (1333)"
+    )
+    anchor_size: PositiveFloat = Field(
+        description="side of the smallest of five anchor sizes, in pixels; each is twice the "
+        "previous one (32)"
+    )
+    channels: PositiveInt = Field(
+        description="channels of the feature pyramid and of the mask head (256)"
+    )
     mask_layers: PositiveInt = Field(description="convolutions of the mask head (4)")
     box_features: PositiveInt = Field(description="width of the box head's two layers (1024)")
     rpn_post_nms_top_n: PositiveInt = Field(
-        description="regions an image that reach the heads (2000 in training, then 1000)"
+        description="regions per image kept after the RPN's non-maximum suppression "
+        "(2000 in training, 1000 in testing)"
     )
     box_batch_size_per_image: PositiveInt = Field(
-        description="regions an image that the heads learn from (512)"
+        description="regions per image sampled to train the box head (512)"
     )
 
 
@@ -77,16 +86,16 @@ class MaskRcnnDescription(BaseModel):
 
 
 class MaskRcnn(nn.Module):
-    """The detector, for images that are already of its size: see `fit_size`.
+    """The detector, for images that are already resized: see `fit_size`.
 
-    A class is its index in `description.classes` plus 1: 0 is the background.
+    A label is the index in `description.classes` plus 1: 0 is the background.
 
     Parameters
     ----------
     description : the classes and the architecture.
-    weights : those of the backbone: see `Backbone`. Its batch norm is frozen.
-    min_score, max_detections : which detections are given: those that score above, and at
-        most so many an image.
+    weights : weights of the backbone, see `Backbone`. Its batch norm is frozen.
+    min_score : detections with a score above it are kept.
+    max_detections : maximum number of detections per image.
     """
 
     def __init__(
@@ -110,7 +119,7 @@ class MaskRcnn(nn.Module):
 
     @classmethod
     def load(cls, path: Path, min_score: float, max_detections: int) -> "MaskRcnn":
-        """Rebuild a trained detector from its weights file, or raise InputError."""
+        """Load a trained detector from its weights file, or raise InputError."""
         description = read_description(path, MaskRcnnDescription)
         network = cls(description, "none", min_score, max_detections)
         load_weights(path, network)
@@ -123,19 +132,19 @@ class MaskRcnn(nn.Module):
         targets: Sequence[Mapping[str, Tensor]],
         seeds: Sequence[int],
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Compute the five terms of the loss, in training mode (He et al., 3).
+        """Compute the five terms of the loss, in training mode (He et al., section 3).
 
         Parameters
         ----------
         images : float (n, 3, h, w) in 0..1, padded; h and w are multiples of 32.
-        sizes : height and width of every image without its padding.
-        targets : for every image its m objects, which may be none: `boxes`, float32 (m, 4),
-            x1 y1 x2 y2 in pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
-        seeds : for every image that of the regions drawn to learn from.
+        sizes : height and width of each image without its padding.
+        targets : the m objects of each image; m may be 0. `boxes`, float32 (m, 4), x1 y1 x2 y2 in
+            pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
+        seeds : for each image, the seed of the sampled regions.
 
         Returns
         -------
-        Of every term its mean, and the number of regions that it is the mean of, which may be 0.
+        For each term its mean, and the number of regions it is the mean of, which may be 0.
         """
         features = self.features(images)
         self._anchors.seeds = self._rois.seeds = seeds
@@ -156,7 +165,7 @@ class MaskRcnn(nn.Module):
 
         Returns
         -------
-        For every image, by descending score: `boxes`, float32 (m, 4), x1 y1 x2 y2 in pixels;
+        For each image, by descending score: `boxes`, float32 (m, 4), x1 y1 x2 y2 in pixels;
         `labels`, int64 (m,), from 1; `scores`, float32 (m,); `masks`, float32 (m, 1, 28, 28),
         probabilities over the box.
         """
@@ -168,10 +177,10 @@ class MaskRcnn(nn.Module):
         return detections
 
     def forward_mirrored(self, images: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Detect objects by an image and its mirror image, in evaluation mode.
+        """Detect objects in an image and its mirror image together, in evaluation mode.
 
-        Not published. Both propose regions; what is made of a region is the mean of what is made
-        of it in both: class probabilities, box offsets and mask probabilities.
+        Not published. Regions are proposed in both images. Class probabilities, box offsets and
+        mask probabilities of each region are averaged over both.
 
         Parameters
         ----------
@@ -180,7 +189,7 @@ class MaskRcnn(nn.Module):
 
         Returns
         -------
-        As `forward` of an image.
+        As an entry of the list that `forward` returns.
         """
         features, sizes = self.features(images), [size] * 2
         heads: Any = self.heads
@@ -202,17 +211,17 @@ class MaskRcnn(nn.Module):
         return {"boxes": boxes, "labels": labels, "scores": scores, "masks": both}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Make the pyramid of images (n, 3, h, w): its levels, float32, the finest first."""
+        """Compute the feature pyramid of images (n, 3, h, w): float32 levels, the finest first."""
         maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
         return {name: level.float() for name, level in self.pyramid(maps).items()}
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
-    """torchvision's draw of the regions to learn from, by a seed an image.
+    """torchvision's sampler of training regions, with a seed per image.
 
-    So it is the same whatever else is in the batch, and whichever process works the image.
-    After a call, `drawn` and `drawn_positive` are the numbers of regions it drew, and of those
-    of them that hold an object: int64, no dimensions.
+    The sampled regions of an image depend neither on the rest of the batch nor on the process.
+    After a call, `drawn` is the number of sampled regions and `drawn_positive` the number of those
+    that match an object, both int64 scalars.
     """
 
     seeds: Sequence[int] = ()
@@ -220,7 +229,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
     drawn_positive: Tensor
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Draw regions of every image: two lists of uint8 (regions,), 1 where one was drawn."""
+        """Sample regions of each image: two lists of uint8 (regions,), 1 for a sampled region."""
         positive, negative = [], []
         for seed, of_image in zip(self.seeds, matched_idxs, strict=True):
             torch.manual_seed(seed)
@@ -233,7 +242,10 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
 
 
 def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
-    """Scale a photograph until its short side is `min_side` or its long side `max_side`."""
+    """Compute the size of a resized photograph (height, width).
+
+    Its shorter side is `min_size`, unless its longer side would then exceed `max_size`.
+    """
     scale = min(
         architecture.min_size / min(height, width), architecture.max_size / max(height, width)
     )
@@ -247,7 +259,7 @@ def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 
 
 def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Lay images, uint8 (3, h_i, w_i), into one batch (n, 3, h, w), and give their sizes."""
+    """Pad images, uint8 (3, h_i, w_i), to one batch (n, 3, h, w); give it and their sizes."""
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
     padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)
@@ -257,13 +269,13 @@ def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
 
 
 def _mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (n, 4), x1 y1 x2 y2, where the mirror image of this size has them."""
+    """Mirror boxes (n, 4), x1 y1 x2 y2, in an image of the given size (height, width)."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([size[1] - right, top, size[1] - left, bottom], 1)
 
 
 def _full_precision(images: Tensor) -> torch.autocast:
-    """Leave autocast: in bfloat16, of 8 bits, a coordinate near 800 is a multiple of 4 pixels."""
+    """Disable autocast: near 800, bfloat16 coordinates are multiples of 4 pixels."""
     return torch.autocast(images.device.type, enabled=False)
 
 
@@ -311,7 +323,7 @@ def _heads(
 
 
 def _seeded(part: Any) -> SeededSampler:
-    """Let a part draw by seeds, in the numbers that it draws in."""
+    """Replace the sampler of an RPN or of RoI heads by a seeded one of the same size."""
     theirs = part.fg_bg_sampler
     part.fg_bg_sampler = SeededSampler(theirs.batch_size_per_image, theirs.positive_fraction)
     sampler: SeededSampler = part.fg_bg_sampler
@@ -320,8 +332,8 @@ def _seeded(part: Any) -> SeededSampler:
 
 def _pool(cells: int) -> nn.Module:
     pool = MultiScaleRoIAlign(list("0123"), output_size=cells, sampling_ratio=2)
-    # Left to itself it infers both from the first image it meets, unpadded, and keeps them: from a
-    # narrow one they are wrong, and results would depend on the order of the images.
+    # By default, torchvision infers both from the unpadded size of the first image. For a narrow
+    # image they are wrong, and results would depend on the order of the images.
     pool.scales = [1 / stride for stride in STRIDES]
     finest, coarsest = (int(math.log2(stride)) for stride in (STRIDES[0], STRIDES[-1]))
     pool.map_levels = initLevelMapper(finest, coarsest)

@@ -1,6 +1,6 @@
-"""Training a detector in rounds, each on what the one before finds in the training images.
+"""Training of a detector in rounds, each on the detections of the previous one.
 
-One round is WISE's; more of them are not in the paper.
+The paper has one round.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from pipeline.training.results import write_results
 
 Curves = Callable[[Path], AbstractContextManager[LogEpoch]]
 
-# Which detections in the training images the next round may learn from, as COCO counts.
+# Detections in the training images that the next round may be trained on, as in COCO evaluation.
 MIN_SCORE, MAX_DETECTIONS = 0.05, 100
 
 
@@ -32,13 +32,13 @@ def train_rounds(
     folder: Path,
     curves: Curves,
 ) -> tuple[Path, dict[str, float]]:
-    """Train a detector in as many rounds as the parameters say.
+    """Train a detector in `parameters.rounds` rounds.
 
     Parameters
     ----------
     supervision : what the first round is trained on.
-    folder : takes a folder per round; a finished round that lies there is not repeated.
-    curves : from the folder of a round's curves to what logs them.
+    folder : receives one folder per round; a finished round in it is not repeated.
+    curves : gives, for a folder, a context manager that logs the losses of each epoch there.
 
     Returns
     -------
@@ -67,14 +67,14 @@ def train_round(
     curves: Curves,
     start: Path | None = None,
 ) -> dict[str, float]:
-    """Train a detector once, and leave weights, curves and metrics in a folder.
+    """Train a detector once; write weights, curves and metrics to a folder.
 
     Returns
     -------
-    The last epoch's losses, and how many images were trained on and skipped.
+    The losses of the last epoch, and the numbers of images trained on and skipped.
     """
     training = detector_training(name, split, supervision, parameters, start)
-    # Beside the folder, of which all else is kept.
+    # Next to the folder: everything in the folder is kept.
     checkpoint = folder.with_name(f"{folder.name}.pt")
     losses = fit(training, checkpoint, curves(folder / "curves"))
     images = len(training.samples)

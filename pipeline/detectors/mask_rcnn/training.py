@@ -1,4 +1,4 @@
-"""Training the detector on pseudo masks drawn anew at every visit (WISE 3.2, Algorithm 1)."""
+"""Training of the detector, on a new draw of pseudo masks at each epoch (WISE, Algorithm 1)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ MIN_BOX_SIDE = 2
 
 
 class MaskRcnnParameters(Parameters):
-    """How the detector is built and trained."""
+    """Settings of the stage `mask_rcnn`: how the detector is built and trained."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "flip": "hflip_prob",
@@ -44,59 +44,63 @@ class MaskRcnnParameters(Parameters):
     }
 
     architecture: Architecture
-    weights: str = Field(description="of the backbone: package, hub, none, or a file")
-    hflip_prob: float = Field(
-        ge=0, le=1, description="share of the visits that see the mirror image"
-    )
+    weights: str = Field(description="weights of the backbone: package, hub, none, or a file")
+    hflip_prob: float = Field(ge=0, le=1, description="probability of a horizontal flip")
     color_jitter: float = Field(
-        ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
+        ge=0,
+        lt=1,
+        description="largest change of brightness, contrast and saturation, as a fraction",
     )
     rounds: PositiveInt = Field(
-        description="trainings, each after the first going on with what the one before finds"
+        description="number of trainings; from the second on, on the detections of the previous one"
     )
     min_relative_score: float = Field(
         ge=0,
         le=1,
-        description="least score of a find that counts, in parts of the best of its class there",
+        description="between rounds: minimum score of a detection, as a fraction of the highest "
+        "score of its class in the image",
     )
     max_overlap: float = Field(
-        ge=0, le=1, description="most that two finds of a class share, in parts of the smaller mask"
+        ge=0,
+        le=1,
+        description="between rounds: maximum overlap of two detections of a class, as a fraction "
+        "of the smaller mask",
     )
     schedule: Schedule
-    seed: NonNegativeInt = Field(description="of new layers, order, flips and jitter")
+    seed: NonNegativeInt = Field(description="seed of new layers, order, flips and jitter")
 
 
 class MaskedPhotographs:
-    """Photographs at the detector's size, with the objects of the visit.
+    """Photographs at the detector's size, with their instances in an epoch.
 
-    Photographs without objects are not trained on.
+    Photographs without instances are not trained on.
     """
 
     def __init__(self, split: Split, objects: Supervision, parameters: MaskRcnnParameters) -> None:
         self._split, self._objects, self._parameters = split, objects, parameters
-        self._photographs = [shown for shown in split.photographs if shown.id in objects]
+        self._photographs = [image for image in split.photographs if image.id in objects]
 
     def __len__(self) -> int:
         return len(self._photographs)
 
-    def __getitem__(self, visit: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Give the image, uint8 (3, h, w), its target and seed: see `MaskRcnn.losses`."""
-        photograph = self._photographs[visit.item]
-        shown = self._objects.instances(photograph.id, visit.epoch)
-        decoded = masks.decode(shown.masks, photograph.height, photograph.width)
+    def __getitem__(self, sample: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Give the image, uint8 (3, h, w), its target and its seed: see `MaskRcnn.losses`."""
+        photograph = self._photographs[sample.item]
+        instances = self._objects.instances(photograph.id, sample.epoch)
+        decoded = masks.decode(instances.masks, photograph.height, photograph.width)
         size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
         image = to_size(self._split.image(photograph), size)
         shapes = F.interpolate(
             torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
         )[0]
-        rng = visit.generator(self._parameters.seed)
+        rng = sample.generator(self._parameters.seed)
         if rng.random() < self._parameters.hflip_prob:
             image, shapes = image.flip(2), shapes.flip(2)
         image = jitter_colors(image, rng, self._parameters.color_jitter)
-        return image, target(shapes, shown.label), int(rng.integers(2**63))
+        return image, target(shapes, instances.label), int(rng.integers(2**63))
 
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
-        """Pad the images to one size."""
+        """Pad the images to a common size and stack them."""
         images, targets, seeds = zip(*samples, strict=True)
         padded, sizes = pad(images)
         return {"images": padded, "sizes": sizes, "targets": targets, "seeds": seeds}
@@ -133,11 +137,12 @@ def detector_training(
     parameters: MaskRcnnParameters,
     start: Path | None = None,
 ) -> Training[MaskRcnn]:
-    """Give the training of a detector on those of a split's photographs that have objects.
+    """Build the training of a detector on the photographs of a split that have objects.
 
     Parameters
     ----------
-    start : weights of an earlier training to go on from, in place of the backbone's alone.
+    name : title of the training in progress bars.
+    start : weights of an earlier training to start from, instead of pretrained backbone weights.
     """
     samples = MaskedPhotographs(split, objects, parameters)
     runtime.seed_everything(parameters.seed)
@@ -151,7 +156,7 @@ def detector_training(
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:
-    """Make the sum of Mask R-CNN's five losses, each a mean over regions (He et al., 3)."""
+    """Give Mask R-CNN's loss function: five terms, each a mean over regions (He et al., 3)."""
 
     def loss(batch: dict[str, Any]) -> dict[str, Mean]:
         terms = network.losses(

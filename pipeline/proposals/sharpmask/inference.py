@@ -30,11 +30,11 @@ from pipeline.proposals.sharpmask.network import (
     window_parts,
 )
 
-_WINDOWS_AT_A_TIME = 64
+_WINDOWS_PER_BATCH = 64
 
 
 class PyramidParameters(Parameters):
-    """How a trained SharpMask is run over a photograph: the method `sharpmask`."""
+    """Settings of the method `sharpmask`: how a trained network is run on a photograph."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "smallest_scale": "min_scale",
@@ -42,18 +42,22 @@ class PyramidParameters(Parameters):
         "nms": "nms_threshold",
     }
 
-    min_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
-    max_scale: float = Field(ge=-6, le=3, description="of the image pyramid, a power of two")
-    octave_step: float = Field(gt=0, description="between two scales, in octaves")
-    mask_threshold: float = Field(gt=0, lt=1, description="probability from which a pixel is in")
+    min_scale: float = Field(
+        ge=-6, le=3, description="smallest scale of the image pyramid, as an exponent of 2"
+    )
+    max_scale: float = Field(
+        ge=-6, le=3, description="largest scale of the image pyramid, as an exponent of 2"
+    )
+    octave_step: float = Field(gt=0, description="step between two scales, in octaves")
+    mask_threshold: float = Field(
+        gt=0, lt=1, description="lowest probability of a pixel inside the mask"
+    )
     nms_threshold: float = Field(
         gt=0,
         le=1,
-        description="mask IoU above which the lower-scored of two makes room for others; 1: none",
+        description="IoU threshold of non-maximum suppression of masks; 1: no suppression",
     )
-    flip: bool = Field(
-        description="see every window mirrored too, and take the means of scores and masks"
-    )
+    flip: bool = Field(description="also run on the mirror image, and average scores and masks")
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -62,14 +66,14 @@ class PyramidParameters(Parameters):
         return self
 
     def scales(self) -> list[float]:
-        """The scales of the pyramid, ascending."""
+        """Give the scales of the pyramid, ascending."""
         steps = math.floor((self.max_scale - self.min_scale) / self.octave_step + 1e-6)
         return [2 ** (self.min_scale + step * self.octave_step) for step in range(steps + 1)]
 
 
 @dataclass(frozen=True)
 class SharpMaskProposer:
-    """From a photograph's path to its proposals; each process loads the weights once."""
+    """Computes the proposals of photographs; each process loads the weights once."""
 
     weights: Path
     parameters: PyramidParameters
@@ -91,25 +95,28 @@ def _load(weights: Path) -> SharpMask:
 def propose_windows(
     network: SharpMask, image: NDArray[np.uint8], parameters: PyramidParameters, count: int
 ) -> Proposals:
-    """The best windows of all scales (SharpMask, section 5), near ones suppressed if asked for.
+    """Propose the masks of the best windows of all scales (SharpMask, section 5).
+
+    Similar masks are suppressed if `parameters.nms_threshold` is below 1.
 
     Parameters
     ----------
     image : uint8 (height, width, 3), of any size.
+    count : maximum number of proposals.
 
     Returns
     -------
-    at most `count` non-empty masks at the image's size, by descending score.
+    At most `count` non-empty masks at the size of the image, by descending score.
     """
     levels = [_scan(network, image, scale, parameters.flip) for scale in parameters.scales()]
     scores = np.concatenate([level.scores.ravel() for level in levels])
-    # Stable, so that equal scores keep the order of scales and places.
+    # Stable, so that equal scores keep the order of scales and positions.
     ranked = np.argsort(-scores, kind="stable")
     rles: list[Rle] = []
     chosen, seen = ranked[:0], 0
-    # What is empty or suppressed makes room for windows further down.
+    # Empty and suppressed masks are replaced by those of the windows next in rank.
     while len(rles) < count and seen < len(ranked):
-        some = ranked[seen : seen + max(count - len(rles), _WINDOWS_AT_A_TIME)]
+        some = ranked[seen : seen + max(count - len(rles), _WINDOWS_PER_BATCH)]
         drawn = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
         kept = np.flatnonzero(masks.area(drawn))
         if parameters.nms_threshold < 1:
@@ -122,9 +129,11 @@ def propose_windows(
 
 @dataclass(frozen=True)
 class _View:
-    """What the network makes of an image at one scale, or of its mirror image.
+    """The network's output for an image at one scale, or for its mirror image.
 
-    code : of every window, (1, code, y, x).
+    Attributes
+    ----------
+    code : (1, channels, y, x), the code of each window.
     laterals : lateral maps, strides 16 to 2.
     """
 
@@ -134,11 +143,13 @@ class _View:
 
 @dataclass(frozen=True)
 class _Level:
-    """An image at one scale, as the network sees it.
+    """The network's output for one level of the image pyramid.
 
-    scale : pixels of the patch a pixel of the image, along y and x.
-    scores : float32, objectness of every window of the grid, 0 to 1.
-    views : of the image; where mirror images count too, of its mirror image behind it.
+    Attributes
+    ----------
+    scale : patch pixels per image pixel, along y and x.
+    scores : float32 (y, x), objectness of each window of the grid, 0 to 1.
+    views : the view of the image, followed by that of its mirror image if `flip` is set.
     """
 
     scale: tuple[float, float]
@@ -148,7 +159,7 @@ class _Level:
 
 @torch.inference_mode()
 def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool) -> _Level:
-    """Code and score all windows, whose centres cover the image from edge to edge."""
+    """Encode and score all windows. Their centers cover the image from edge to edge."""
     height, width = image.shape[:2]
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     pixels = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
@@ -168,7 +179,7 @@ def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool
 
 
 def _padded(length: int) -> int:
-    """Pixels that hold windows centred at 0, 16, and so on up to `length` or just behind it."""
+    """Give the padded length for windows centered at 0, 16, ... up to at least `length`."""
     return PATCH + STRIDE * math.ceil(length / STRIDE)
 
 
@@ -179,7 +190,7 @@ def _draw_windows(
     size: tuple[int, ...],
     threshold: float,
 ) -> list[Rle]:
-    """Masks of some windows, numbered through all levels, in their order."""
+    """Compute the masks of some windows, given by their indices over all levels, in order."""
     rles: dict[int, Rle] = {}
     first = 0
     for level in levels:
@@ -197,11 +208,11 @@ def _draw(
     size: tuple[int, ...],
     threshold: float,
 ) -> list[Rle]:
-    """Masks of some windows of a level, at the `size` (height, width) of the photograph."""
+    """Compute masks of windows of one level, at the photograph's `size` (height, width)."""
     places = np.stack(np.unravel_index(windows, level.scores.shape), axis=1)
     rles: list[Rle] = []
-    for start in range(0, len(places), _WINDOWS_AT_A_TIME):
-        some = places[start : start + _WINDOWS_AT_A_TIME]
+    for start in range(0, len(places), _WINDOWS_PER_BATCH):
+        some = places[start : start + _WINDOWS_PER_BATCH]
         logits = _refine(network, level, some)
         rles += _place(logits, some, level.scale, size, math.log(threshold / (1 - threshold)))
     return rles
@@ -209,11 +220,11 @@ def _draw(
 
 @torch.inference_mode()
 def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Masks of windows at `places` (y, x) of the grid: logits of shape (n, 160, 160)."""
+    """Compute mask logits, float32 (n, 160, 160), of the windows at grid positions (y, x)."""
     ys, xs = torch.from_numpy(places).to(level.views[0].code.device).T
     masks_of_views = []
     for view, mirrored in zip(level.views, (False, True), strict=False):
-        # The grid is as far from both edges: a window's mirror image is a window of it.
+        # The grid is symmetric: the mirror image of a window is again a window of the grid.
         columns = level.scores.shape[1] - 1 - xs if mirrored else xs
         with runtime.autocast(ys.device):
             code = view.code[0, :, ys, columns].T
@@ -230,9 +241,9 @@ def _place(
     size: tuple[int, ...],
     threshold: float,
 ) -> list[Rle]:
-    """Windows' logits, resized bilinearly to where they lie on the photograph, and thresholded."""
+    """Resize mask logits bilinearly to their windows in the photograph, and threshold them."""
     height, width = size
-    # Columns first, as run-length codes go: they are encoded without another copy.
+    # Column-major, as in run-length encodings: they are encoded without another copy.
     drawn = np.zeros((len(logits), width, height), bool)
     for of_window, mask, (grid_y, grid_x) in zip(logits, drawn, places, strict=True):
         top, bottom, box_top, box_bottom = _span(int(grid_y), scale[0], height)
@@ -247,14 +258,14 @@ def _place(
 
 
 def _span(grid: int, scale: float, length: int) -> tuple[int, int, float, float]:
-    """Along one axis: the photograph's pixels that lie in a window, and their place in it.
+    """Give the photograph's pixels inside a window, along one axis.
 
     Returns
     -------
-    first and last + 1 pixel of the photograph; their edges in pixels of the window.
+    The first pixel and the one after the last, and their edges in pixels of the window.
     """
     start = grid * STRIDE - WINDOW / 2
     first = max(0, math.ceil(start / scale))
     last = min(length, math.floor((start + WINDOW) / scale))
-    # Pillow refuses a box that rounding errors push over the edge.
+    # Rounding errors could move the box over the edge, which Pillow refuses.
     return first, last, max(0.0, first * scale - start), min(WINDOW, last * scale - start)

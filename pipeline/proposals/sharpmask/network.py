@@ -1,13 +1,13 @@
-"""SharpMask: class-agnostic masks with objectness, of one window or of all windows of an image.
+"""SharpMask: class-agnostic masks with objectness, for one window or all windows of an image.
 
-DeepMask (Pinheiro et al., NIPS 2015) codes what lies in a window in 512 numbers, from which it
-gives a coarse mask and a score. SharpMask (Pinheiro et al., ECCV 2016) starts a finer mask from
-the same code and sharpens it, level by level, with the backbone's features of smaller strides.
+DeepMask (Pinheiro et al., NIPS 2015) encodes a window as a vector of 512 numbers, and predicts a
+coarse mask and a score from it. SharpMask (Pinheiro et al., ECCV 2016) starts a finer mask from
+the same code and refines it, level by level, with the backbone's features of smaller strides.
 
-A window is a square of `WINDOW` pixels; it is seen with a margin of `MARGIN` pixels around it,
-which makes a patch. All up to code and score is a convolution, so that an image is a grid of
-overlapping windows, `STRIDE` pixels apart, that share the features of the backbone; what only
-chosen windows need is computed for those.
+A window is a square of `WINDOW` pixels. The network sees it with a margin of `MARGIN` pixels on
+each side: a patch. Codes and scores are computed by convolutions: an image is a grid of
+overlapping windows, `STRIDE` pixels apart, that share the backbone's features. Masks are computed
+for selected windows only.
 """
 
 from itertools import pairwise
@@ -24,14 +24,13 @@ PATCH = 192
 WINDOW = 160
 MARGIN = (PATCH - WINDOW) // 2
 COARSE_SIDE = 56
-OUTSIDE = 127  # grey, to an ImageNet network nothing: what pads an image
+OUTSIDE = 127  # gray value that pads images, close to ImageNet's mean
 
 
 class Description(BaseModel):
-    """What a SharpMask is rebuilt from, beside its weights.
+    """What a SharpMask is rebuilt from, besides its weights.
 
-    `features`, `code`, `score`, `lateral` and `refinement` are numbers of channels; the last
-    halves at each of the four levels. `trained_on` is a sentence for whoever asks what
+    The numbers of channels are those of `SharpMaskParameters`. `trained_on` says in words which
     supervision the proposals have had.
     """
 
@@ -51,13 +50,13 @@ def _without_margin(features: Tensor, stride: int) -> Tensor:
 
 
 class DeepMask(nn.Module):
-    """The backbone, the code of every window, and from it a coarse mask and a score.
+    """The backbone, the code of each window, and a coarse mask and a score from each code.
 
     Parameters
     ----------
     description : names the backbone and the widths.
     weights : where the backbone's weights come from, as `Backbone` takes it.
-    dropout : in front of both layers of the score head.
+    dropout : dropout probability before both layers of the score head.
     """
 
     def __init__(self, description: Description, weights: str, dropout: float = 0.0) -> None:
@@ -79,7 +78,7 @@ class DeepMask(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Features and codes of all windows of images.
+        """Compute the features and the codes of all windows of images.
 
         Parameters
         ----------
@@ -88,18 +87,18 @@ class DeepMask(nn.Module):
         Returns
         -------
         features : the backbone's maps, strides 2 to 16.
-        code : (n, code, (h - 192) / 16 + 1, (w - 192) / 16 + 1).
+        code : (n, code_channels, (h - 192) / 16 + 1, (w - 192) / 16 + 1).
         """
         features = self.backbone(images)
         return features, self.encoder(_without_margin(features[-1], STRIDE))
 
     def masks(self, code: Tensor) -> Tensor:
-        """Coarse masks, logits (n, 1, 56, 56), from codes (n, code)."""
+        """Compute coarse masks, logits (n, 1, 56, 56), from codes (n, code_channels)."""
         logits: Tensor = self.mask_head(code)
         return logits.view(-1, 1, COARSE_SIDE, COARSE_SIDE)
 
     def scores(self, code: Tensor) -> Tensor:
-        """Objectness, logits (n, y, x), from codes (n, code, y, x)."""
+        """Compute objectness, logits (n, y, x), from codes (n, code_channels, y, x)."""
         logits: Tensor = self.score_head(code)
         return logits.squeeze(1)
 
@@ -107,14 +106,14 @@ class DeepMask(nn.Module):
 class Refinement(nn.Module):
     """SharpMask's top-down path: from a window's code to a mask at the window's resolution.
 
-    At each level (strides 16, 8, 4, 2), what comes from above and the lateral features are
-    added, rectified, halved in width and doubled in resolution (SharpMask, section 2.2). What
-    follows the last rectifier is linear, so it is one sub-pixel convolution here, straight to
-    the four pixels of each cell, which takes a quarter of the time.
+    At each level (strides 16, 8, 4, 2), the map from the level above and the lateral features are
+    added and rectified; then the channels are halved and the resolution is doubled (SharpMask,
+    section 2.2). All operations after the last ReLU are linear. Here they are one sub-pixel
+    convolution that computes the four pixels of each cell, in a quarter of the time.
 
     Parameters
     ----------
-    channels : of the backbone's maps, strides ascending.
+    channels : channels of the backbone's maps, strides ascending.
     description : names the widths.
     """
 
@@ -137,9 +136,9 @@ class Refinement(nn.Module):
         self.last = nn.Sequential(nn.Conv2d(widths[-1], 4, 3, padding=1), nn.PixelShuffle(2))
 
     def lateral(self, features: list[Tensor]) -> list[Tensor]:
-        """From features, strides 2 to 16, to the lateral maps, strides 16 to 2.
+        """Compute the lateral maps, strides 16 to 2, from features of strides 2 to 16.
 
-        They are without the margin: a window at (y, x) of the grid begins at cell
+        The lateral maps have no margin: the window at (y, x) of the grid begins at cell
         (y, x) * 16 / stride.
         """
         return [
@@ -150,16 +149,16 @@ class Refinement(nn.Module):
         ]
 
     def forward(self, code: Tensor, laterals: list[Tensor]) -> Tensor:
-        """Masks of n windows.
+        """Compute the masks of n windows.
 
         Parameters
         ----------
-        code : (n, code).
-        laterals : the windows' parts of the lateral maps: sides 10, 20, 40 and 80.
+        code : (n, code_channels).
+        laterals : the windows' parts of the lateral maps, with sides 10, 20, 40 and 80.
 
         Returns
         -------
-        logits of shape (n, 1, 160, 160).
+        Logits of shape (n, 1, 160, 160).
         """
         side = WINDOW // STRIDE
         x = self.start(code).view(-1, self._start, side, side)
@@ -170,7 +169,7 @@ class Refinement(nn.Module):
 
 
 class SharpMask(nn.Module):
-    """Both networks; `Description` and a state (`pipeline.artifacts.weights`) rebuild them."""
+    """DeepMask and refinement; rebuilt from a `Description` and a weights file."""
 
     def __init__(self, description: Description, weights: str, dropout: float = 0.0) -> None:
         super().__init__()
@@ -179,23 +178,23 @@ class SharpMask(nn.Module):
         self.refinement = Refinement(self.deepmask.backbone.channels, description)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """From patches (n, 3, 192, 192) in 0..1 to masks (n, 1, 160, 160) and scores (n,)."""
+        """Compute masks (n, 1, 160, 160) and scores (n,) of patches (n, 3, 192, 192) in 0..1."""
         features, code = self.deepmask(patches)
         masks = self.refinement(code.flatten(1), self.refinement.lateral(features))
         return masks, self.deepmask.scores(code).flatten()
 
 
 def window_parts(maps: list[Tensor], ys: Tensor, xs: Tensor) -> list[Tensor]:
-    """Cut windows out of the maps of one image.
+    """Crop windows from the maps of one image.
 
     Parameters
     ----------
     maps : (1, c_i, h_i, w_i) of strides 16, 8, 4 and 2.
-    ys, xs : integer (n,), the windows' places in the grid.
+    ys, xs : int64 (n,), the windows' positions in the grid.
 
     Returns
     -------
-    tensors of shape (n, c_i, 160 / stride_i, 160 / stride_i).
+    Tensors of shape (n, c_i, 160 / stride_i, 160 / stride_i).
     """
     parts = []
     for level, stride in zip(maps, reversed(STRIDES), strict=True):

@@ -30,42 +30,57 @@ class SharpMaskParameters(Parameters):
     }
 
     path: str = Field(min_length=1, description="folder with instances.json and images/ (COCO)")
-    min_object_size: float = Field(gt=0, description="longer side of the smallest one used, pixels")
+    min_object_size: float = Field(
+        gt=0, description="minimum longer side of objects to train on, in pixels"
+    )
     backbone: str = Field(description="a timm model with features at strides 2, 4, 8 and 16")
-    weights: str = Field(description="of the backbone: package, hub, none, or a file")
+    weights: str = Field(description="weights of the backbone: package, hub, none, or a file")
     feature_channels: int = Field(
-        ge=1, description="channels that the code of a window is made from"
+        ge=1, description="channels of the features that the code of a window is computed from"
     )
     code_channels: int = Field(ge=1, description="channels of the code of a window")
     score_channels: int = Field(ge=1, description="channels of the score head's hidden layer")
     lateral_channels: int = Field(ge=1, description="channels of the lateral paths' hidden layers")
     refinement_channels: int = Field(
-        ge=8, multiple_of=8, description="channels of the top-down path at its start; halves thrice"
+        ge=8,
+        multiple_of=8,
+        description="channels at the start of the top-down path, which halves them three times",
     )
-    dropout: float = Field(ge=0, lt=1, description="in the score head")
-    mask_loss_weight: float = Field(gt=0, description="of the mask loss beside the score loss")
+    dropout: float = Field(ge=0, lt=1, description="dropout probability in the score head")
+    mask_loss_weight: float = Field(
+        gt=0, description="weight of the mask loss; the score loss has weight 1"
+    )
     shift_jitter: float = Field(
-        ge=0, description="furthest that an object is off centre, patch pixels"
+        ge=0, description="largest random shift of an object from the center, in patch pixels"
     )
-    scale_jitter: float = Field(ge=0, description="furthest that an object is off scale, octaves")
+    scale_jitter: float = Field(
+        ge=0, description="largest random change of an object's scale, in octaves"
+    )
     aspect_jitter: float = Field(
-        ge=0, le=2, description="most that a window is wider or narrower than high, octaves"
+        ge=0, le=2, description="largest random change of the aspect ratio, in octaves"
     )
     copy_paste: float = Field(
-        ge=0, le=1, description="share of objects that are shown on another image's background"
+        ge=0, le=1, description="probability to paste an object onto another image's background"
     )
     negative_distance: float = Field(
-        gt=0, description="least distance of a negative's centre from every object's, patch pixels"
+        gt=0,
+        description="minimum distance of a negative's center from all objects, in patch pixels",
     )
     negative_octaves: float = Field(
-        gt=0, description="least difference of scale, octaves, that makes up for any distance"
+        gt=0, description="scale difference, in octaves, from which any distance is enough"
     )
-    min_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
-    max_scale: float = Field(ge=-6, le=3, description="of negatives, a power of two")
+    min_scale: float = Field(
+        ge=-6, le=3, description="smallest scale of negatives, as an exponent of 2"
+    )
+    max_scale: float = Field(
+        ge=-6, le=3, description="largest scale of negatives, as an exponent of 2"
+    )
     color_jitter: float = Field(
-        ge=0, lt=1, description="largest change of brightness, contrast and saturation, a share"
+        ge=0,
+        lt=1,
+        description="largest change of brightness, contrast and saturation, as a fraction",
     )
-    samples_per_epoch: int = Field(ge=1, description="patches that count as an epoch")
+    samples_per_epoch: int = Field(ge=1, description="patches per epoch")
     deepmask: Schedule = Field(description="phase 1: backbone, coarse masks and scores")
-    sharpening: Schedule = Field(description="phase 2: the refinement, all else frozen")
-    seed: int = Field(ge=0, description="of weights, windows and jitter")
+    sharpening: Schedule = Field(description="phase 2: the refinement; all else is frozen")
+    seed: int = Field(ge=0, description="seed of weights, windows and jitter")

@@ -1,7 +1,7 @@
-"""A folder in the form of COCO, as a source of masks of any objects.
+"""A folder with COCO annotations, the source of masks that SharpMask is trained on.
 
-The folder holds `instances.json` and `images/`. Categories serve to draw objects evenly; their
-names are never used.
+The folder holds `instances.json` and `images/`. Categories are only used to sample objects
+evenly; their names are never read.
 """
 
 import json
@@ -26,9 +26,13 @@ IMAGES = "images"
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """One object: its category, its mask as compressed run-length bytes, its tight box.
+    """One object: its category, its mask and its box.
 
-    box : x, y, width, height in pixels of its image.
+    Attributes
+    ----------
+    category : COCO's category id.
+    counts : the mask as compressed run-length encoding.
+    box : x, y, width, height of the tight box, in pixels of the image.
     """
 
     category: int
@@ -38,7 +42,7 @@ class SourceObject:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """An image, its objects, and the boxes of the crowds on it."""
+    """An image, its objects, and the boxes of its crowd annotations."""
 
     path: Path
     height: int
@@ -47,12 +51,12 @@ class SourceImage:
     crowds: tuple[tuple[float, float, float, float], ...]
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Decode, RGB, shape (height, width, 3).
+        """Read the image: RGB, uint8 (height, width, 3).
 
         Raises
         ------
         InputError
-            If it cannot be read, or is not of the size that the annotations say.
+            If it cannot be read, or its size differs from the annotations.
         """
         pixels = read_image(self.path)
         if pixels.shape[:2] != (self.height, self.width):
@@ -63,21 +67,22 @@ class SourceImage:
         return pixels
 
     def mask(self, thing: SourceObject) -> NDArray[np.bool_]:
-        """Decode an object's mask, shape (height, width)."""
+        """Decode an object's mask, bool (height, width)."""
         rle: Rle = {"size": [self.height, self.width], "counts": thing.counts}
         mask: NDArray[np.bool_] = masks.decode([rle], self.height, self.width)[0]
         return mask
 
 
 def read_source(folder: Path) -> list[SourceImage]:
-    """Read the annotations of a source; its images are only looked for.
+    """Read the annotations of a source, and check that its images exist.
 
-    Annotations without a pixel are left out, and crowds are kept as boxes alone.
+    Empty masks are left out. Of crowds only the boxes are kept.
 
     Raises
     ------
     InputError
-        If the folder, its annotations or an image is missing, or they are not COCO's.
+        If the folder, the annotations or an image is missing, or the annotations are not in
+        COCO format.
     """
     document = _read_document(folder)
     by_image: dict[Any, list[Any]] = defaultdict(list)

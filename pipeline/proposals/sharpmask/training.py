@@ -1,4 +1,4 @@
-"""Training SharpMask on masks of any objects: its losses and its two phases."""
+"""Training of SharpMask on class-agnostic masks: the losses and the two phases."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,12 +23,12 @@ from pipeline.training.fit import Mean, Training
 
 
 def soft_margin(logits: Tensor, signs: Tensor) -> Tensor:
-    """log(1 + exp(-sign * logit)) of every element."""
+    """Compute log(1 + exp(-sign * logit)), elementwise."""
     return F.softplus(-signs * logits)
 
 
 def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mapping[str, Mean]:
-    """Phase 1: scores of all patches, coarse masks of those with an object (DeepMask, Eq. 1)."""
+    """Loss of phase 1: scores of all patches, coarse masks of positive ones (DeepMask, Eq. 1)."""
     _, code = network(batch["image"] / 255)
     score = soft_margin(network.scores(code).flatten(), batch["label"])
     coarse = F.interpolate(
@@ -43,7 +43,7 @@ def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mappin
 
 
 def sharpening_loss(refinement: Refinement, deepmask: DeepMask, batch: Patch) -> Mapping[str, Mean]:
-    """Phase 2: sharp masks, from a DeepMask that no longer learns (SharpMask, section 2.2)."""
+    """Loss of phase 2: sharp masks, with DeepMask frozen (SharpMask, section 2.2)."""
     with torch.no_grad():
         features, code = deepmask(batch["image"] / 255)
     masks = refinement(code.flatten(1), refinement.lateral(features))
@@ -54,12 +54,12 @@ def sharpening_loss(refinement: Refinement, deepmask: DeepMask, batch: Patch) ->
 def sharpmask_trainings(
     source: Sequence[SourceImage], parameters: SharpMaskParameters
 ) -> tuple[SharpMask, tuple[Training[Any], Training[Any]]]:
-    """Give a network and the trainings of its two phases, which follow each other.
+    """Build a network and the trainings of its two phases, to be run in this order.
 
     Raises
     ------
     InputError
-        If the source has nothing to learn from.
+        If the source has no object to train on.
     """
     runtime.seed_everything(parameters.seed)
     coarse = PatchSamples(source, parameters, COARSE_TARGET_SIDE, background=True)

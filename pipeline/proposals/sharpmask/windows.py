@@ -1,7 +1,7 @@
-"""The patches that SharpMask is trained on: windows of objects, and of background.
+"""The patches that SharpMask is trained on: windows around objects, and background windows.
 
-A window looks at an image at a scale, in pixels of the patch per pixel of the image. It is an
-object's window where the object is centred and `OBJECT_SIDE` pixels long.
+The scale of a window is given in patch pixels per image pixel. In the window of an object, the
+object is centered and its longer side is `OBJECT_SIDE` pixels.
 """
 
 import math
@@ -17,11 +17,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from pipeline.common.errors import InputError
-from pipeline.proposals.sharpmask.network import (
-    OUTSIDE,
-    PATCH,
-    WINDOW,
-)
+from pipeline.proposals.sharpmask.network import OUTSIDE, PATCH, WINDOW
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import SourceImage, SourceObject
 from pipeline.training.augmentation import jitter_colors
@@ -29,13 +25,13 @@ from pipeline.training.batches import EpochSample
 
 OBJECT_SIDE = 92
 COARSE_TARGET_SIDE = 112
-_DRAWS_FOR_A_NEGATIVE = 10_000
+_MAX_TRIES = 10_000
 
 
 class Window(NamedTuple):
-    """Where a patch is: its centre in pixels of the image, and its scale.
+    """The position and scale of a patch: its center in image pixels, its scale.
 
-    `stretch` says by how many octaves it is wider than high.
+    `stretch` is the logarithm to base 2 of width over height.
     """
 
     y: float
@@ -45,11 +41,13 @@ class Window(NamedTuple):
 
 
 class Patch(TypedDict):
-    """What the network sees of a window, and what it should say.
+    """The network's input for a window, and its target.
 
+    Attributes
+    ----------
     image : uint8 (3, 192, 192).
-    label : 1.0 where there is an object, -1.0 where there is none.
-    mask : float32 (1, side, side), 1 on the object of the window and -1 beside it; 0 if none.
+    label : float32, 1 for an object, -1 for background.
+    mask : float32 (1, side, side), 1 inside the object and -1 outside; 0 for background.
     """
 
     image: Tensor
@@ -58,18 +56,18 @@ class Patch(TypedDict):
 
 
 class PatchSamples:
-    """Patches of a source: objects, drawn evenly over categories, and background.
+    """Patches of a source: objects, sampled evenly over the categories, and background.
 
     Parameters
     ----------
     source : images with their objects.
-    mask_side : of the masks, in pixels.
-    background : whether every other patch is a negative.
+    mask_side : side of the target masks, in pixels.
+    background : whether every other patch is background.
 
     Raises
     ------
     InputError
-        If the source has no object that is large enough.
+        If no object of the source is large enough.
     """
 
     def __init__(
@@ -92,25 +90,25 @@ class PatchSamples:
         if not self._categories:
             raise InputError(
                 f"{parameters.path}: no object with a mask and a longer side of at least "
-                f"{parameters.min_object_size:g} pixels; proposals cannot be learnt from it"
+                f"{parameters.min_object_size:g} pixels to train on"
             )
 
     @property
     def objects(self) -> int:
-        """How many objects there are to draw from."""
+        """Number of objects to sample from."""
         return sum(len(members) for members in self._categories)
 
     def __len__(self) -> int:
         return self._parameters.samples_per_epoch
 
-    def __getitem__(self, visit: EpochSample) -> Patch:
-        rng = visit.generator(self._parameters.seed)
-        if self._background and visit.item % 2:
+    def __getitem__(self, sample: EpochSample) -> Patch:
+        rng = sample.generator(self._parameters.seed)
+        if self._background and sample.item % 2:
             return self._negative(rng)
         return self._positive(rng)
 
     def collate(self, patches: Sequence[Patch]) -> Patch:
-        """Stack patches along a first dimension."""
+        """Stack patches to a batch."""
         batch: Patch = default_collate(list(patches))
         return batch
 
@@ -119,17 +117,17 @@ class PatchSamples:
         image, thing = members[rng.integers(len(members))]
         window = object_window(thing, rng, self._parameters)
         mask = Image.fromarray(image.mask(thing).view(np.uint8) * 255)
-        colors = look(image, window)
+        colors = crop_patch(image, window)
         if rng.random() < self._parameters.copy_paste:
-            elsewhere = look(*any_window(self._source, rng, self._parameters))
-            colors = Image.composite(colors, elsewhere, cut(mask, window, PATCH, PATCH, 0))
-        mask_patch = np.asarray(cut(mask, window, WINDOW, self._mask_side, 0)) >= 128
+            elsewhere = crop_patch(*any_window(self._source, rng, self._parameters))
+            colors = Image.composite(colors, elsewhere, crop(mask, window, PATCH, PATCH, 0))
+        mask_patch = np.asarray(crop(mask, window, WINDOW, self._mask_side, 0)) >= 128
         return self._patch(colors, mask_patch * np.float32(2) - 1, 1.0, rng)
 
     def _negative(self, rng: np.random.Generator) -> Patch:
         image, window = background_window(self._source, rng, self._parameters)
         no_mask = np.zeros((self._mask_side, self._mask_side), np.float32)
-        return self._patch(look(image, window), no_mask, -1.0, rng)
+        return self._patch(crop_patch(image, window), no_mask, -1.0, rng)
 
     def _patch(
         self,
@@ -150,14 +148,14 @@ class PatchSamples:
 
 
 def object_scale(box: tuple[float, float, float, float]) -> float:
-    """The scale at which an object is `OBJECT_SIDE` pixels long."""
+    """Compute the scale at which the longer side of an object is `OBJECT_SIDE` pixels."""
     return OBJECT_SIDE / max(box[2:])
 
 
 def object_window(
     thing: SourceObject, rng: np.random.Generator, parameters: SharpMaskParameters
 ) -> Window:
-    """An object's window, off centre and off scale by chance (DeepMask, section 3.2)."""
+    """Give an object's window with random shift, scale and stretch (DeepMask, section 3.2)."""
     x, y, width, height = thing.box
     scale = object_scale(thing.box) * 2 ** rng.uniform(
         -parameters.scale_jitter, parameters.scale_jitter
@@ -170,7 +168,7 @@ def object_window(
 def any_window(
     source: Sequence[SourceImage], rng: np.random.Generator, parameters: SharpMaskParameters
 ) -> tuple[SourceImage, Window]:
-    """A window anywhere in the source, at any of the scales of negatives."""
+    """Draw a window anywhere in the source, at a random scale of negatives."""
     image = source[int(rng.integers(len(source)))]
     scale = 2 ** rng.uniform(parameters.min_scale, parameters.max_scale)
     return image, Window(rng.uniform(0, image.height), rng.uniform(0, image.width), scale)
@@ -179,14 +177,14 @@ def any_window(
 def background_window(
     source: Sequence[SourceImage], rng: np.random.Generator, parameters: SharpMaskParameters
 ) -> tuple[SourceImage, Window]:
-    """A window anywhere in the source that is not an object's.
+    """Draw a window that shows no object (see `is_background`).
 
     Raises
     ------
     InputError
-        If chance finds none.
+        If no such window is found in `_MAX_TRIES` draws.
     """
-    for _ in range(_DRAWS_FOR_A_NEGATIVE):
+    for _ in range(_MAX_TRIES):
         image, window = any_window(source, rng, parameters)
         if is_background(window, image, parameters):
             return image, window
@@ -197,7 +195,7 @@ def background_window(
 
 
 def is_background(window: Window, image: SourceImage, parameters: SharpMaskParameters) -> bool:
-    """Whether a window is far, in place or scale, from every object, and in place from crowds."""
+    """Whether a window differs enough from every object in position or scale, and avoids crowds."""
     near = parameters.negative_distance / window.scale
     for x, y, width, height in (thing.box for thing in image.objects):
         distance = math.hypot(window.y - (y + height / 2), window.x - (x + width / 2))
@@ -210,15 +208,15 @@ def is_background(window: Window, image: SourceImage, parameters: SharpMaskParam
     )
 
 
-def look(image: SourceImage, window: Window) -> Image.Image:
-    """What the network sees of an image through a window: a patch."""
-    return cut(Image.fromarray(image.pixels()), window, PATCH, PATCH, (OUTSIDE,) * 3)
+def crop_patch(image: SourceImage, window: Window) -> Image.Image:
+    """Crop the patch of a window from an image."""
+    return crop(Image.fromarray(image.pixels()), window, PATCH, PATCH, (OUTSIDE,) * 3)
 
 
-def cut(
+def crop(
     image: Image.Image, window: Window, side: int, pixels: int, outside: int | tuple[int, ...]
 ) -> Image.Image:
-    """The rectangle of `side` patch pixels around a window's centre, drawn with `pixels` a side."""
+    """Crop `side` patch pixels around a window's center, resized to `pixels` x `pixels`."""
     width = side / window.scale * 2 ** (window.stretch / 2)
     height = side / window.scale / 2 ** (window.stretch / 2)
     left, top = window.x - width / 2, window.y - height / 2

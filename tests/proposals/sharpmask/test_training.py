@@ -17,7 +17,7 @@ from pipeline.proposals.sharpmask.windows import (
     PatchSamples,
     Window,
     background_window,
-    cut,
+    crop,
     is_background,
     object_window,
 )
@@ -140,13 +140,13 @@ def test_no_background_is_said(image):
 
 def test_a_cut_at_scale_one_is_a_slice():
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    found = np.asarray(cut(Image.fromarray(pixels), Window(30, 40, 1.0), 20, 20, (9, 9, 9)))
+    found = np.asarray(crop(Image.fromarray(pixels), Window(30, 40, 1.0), 20, 20, (9, 9, 9)))
     np.testing.assert_array_equal(found, pixels[20:40, 30:50])
 
 
 def test_a_cut_beyond_the_image_is_filled():
     pixels = np.full((60, 80), 200, np.uint8)
-    found = np.asarray(cut(Image.fromarray(pixels), Window(0, 80, 1.0), 40, 40, 7))
+    found = np.asarray(crop(Image.fromarray(pixels), Window(0, 80, 1.0), 40, 40, 7))
     assert np.all(found[20:, :20] == 200)
     assert np.all(found[:20] == 7)
     assert np.all(found[:, 20:] == 7)
@@ -154,17 +154,17 @@ def test_a_cut_beyond_the_image_is_filled():
 
 def test_a_cut_at_half_scale_averages():
     ramp = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
-    found = np.asarray(cut(Image.fromarray(ramp), Window(30, 40, 0.5), 20, 20, 0))
+    found = np.asarray(crop(Image.fromarray(ramp), Window(30, 40, 0.5), 20, 20, 0))
     # Pixel k of the cut covers columns 20 + 2k and 21 + 2k.
     np.testing.assert_allclose(found[10, 2:-2], 20.5 + 2 * np.arange(20)[2:-2], atol=0.51)
 
 
 def test_a_stretched_cut_is_wider_than_high():
     ramp = np.tile(np.arange(80, dtype=np.uint8), (60, 1))
-    found = np.asarray(cut(Image.fromarray(ramp), Window(30, 40, 1.0, 2.0), 20, 20, 0))
+    found = np.asarray(crop(Image.fromarray(ramp), Window(30, 40, 1.0, 2.0), 20, 20, 0))
     # 40 columns from 20 on, two a pixel, of 10 rows.
     np.testing.assert_allclose(found[10, 2:-2], 20.5 + 2 * np.arange(20)[2:-2], atol=0.51)
-    rows = np.asarray(cut(Image.fromarray(ramp.T), Window(40, 30, 1.0, 2.0), 20, 20, 0))
+    rows = np.asarray(crop(Image.fromarray(ramp.T), Window(40, 30, 1.0, 2.0), 20, 20, 0))
     np.testing.assert_allclose(rows[2:-2, 10], 35 + 0.5 * np.arange(20)[2:-2], atol=0.76)
 
 
