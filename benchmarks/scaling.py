@@ -1,7 +1,7 @@
 """Scaling of the per-image stages: time and memory with 100, 1,000 and 10,000 images.
 
 Each line compares a stage with a run on a tenth of the images, in milliseconds per image including
-the start. The stages are the real ones, on the project of `tests.support.tiny`: the figures show how
+the start. The stages are the real ones, on the project of `tests.support.tiny`: they show how
 the cost grows, not the cost of a photograph. Then `dvc status` and a `dvc repro` with nothing to do
 are timed with 10,000 photographs and compared with a target. There, each per-image stage has a
 proposal store with 20 masks per image, and each other stage has a file: DVC's cost depends on the

@@ -45,8 +45,7 @@ def test_programs_read_the_front_matter():
         "猫, dog",
         "| training | train_1464 | 90 |",
         "| evaluation | val_dev | 10 |",
-        "- Of the proposals that its pseudo masks were drawn from, by sharpmask: 3,670 instance "
-        "masks.",
+        "- Proposals that the pseudo masks were drawn from (sharpmask): 3,670 instance masks.",
         "| method | protocol | mAP25 | mAP50 | mAP75 | ABO |",
         "|---|---|---:|---:|---:|---:|",
         "| wise+refine | wise | 12.3 | 40.4 | - | 51.0 |",
@@ -122,7 +121,7 @@ def test_it_lies_beside_the_weights_and_names_the_commit(project, tmp_path_facto
     card = export(out)
     assert f"\nCommit: {revision}, with uncommitted changes. " in card
     assert f"\n{', '.join(CLASSES)}\n" in card
-    assert "by boxes: no masks." in card
+    assert "(boxes): no masks." in card
     parameters = yaml.safe_load((project / "params.yaml").read_text())
     written = card.split("```yaml\n")[1].split("```")[0]
     assert yaml.safe_load(written) == parameters
