@@ -1,6 +1,6 @@
-"""Performance over the size and the number of objects (WISE, figure 5), instance by instance.
+"""Best overlap by the size and by the number of objects (WISE, figure 5).
 
-What is told of a true instance is its best overlap with a found one of its class.
+The best overlap of a true instance is its highest IoU with a prediction of its class.
 """
 
 import csv
@@ -17,7 +17,7 @@ from pipeline.evaluation.measures import best_overlaps
 from pipeline.evaluation.protocols import Pair
 
 BINS = 10  # of an object's side
-MOST = 5  # objects in an image; more of them are counted here
+MOST = 5  # objects in an image; images with more are counted here
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Overlaps:
 
 
 def overlaps(pairs: Sequence[Pair]) -> Overlaps:
-    """Hold what was found in images against all that is there."""
+    """Compute the best overlap, size and number of neighbours of every true instance."""
     empty = np.zeros(0)
     sides = [np.sqrt(masks.area(pair.true.masks) / (pair.height * pair.width)) for pair in pairs]
     return Overlaps(
@@ -46,7 +46,7 @@ def overlaps(pairs: Sequence[Pair]) -> Overlaps:
 
 
 def write_by_area(path: Path, methods: Mapping[str, Overlaps]) -> None:
-    """Write mean best overlaps in percent, a row an interval of `side` (its middle, percent)."""
+    """Write mean best overlaps in percent, one row per interval of `side` (its middle, percent)."""
     middles = [100 * (number + 0.5) / BINS for number in range(BINS)]
     bins = {
         name: np.minimum((found.side * BINS).astype(np.int64), BINS - 1)
@@ -56,7 +56,7 @@ def write_by_area(path: Path, methods: Mapping[str, Overlaps]) -> None:
 
 
 def write_by_count(path: Path, methods: Mapping[str, Overlaps]) -> None:
-    """Write mean best overlaps in percent, a row a number of objects; `MOST` stands for more."""
+    """Write mean best overlaps in percent, one row per number of objects."""
     counts = range(1, MOST + 1)
     bins = {name: np.minimum(found.neighbours, MOST) for name, found in methods.items()}
     _write(path, "objects", counts, counts, methods, bins)
@@ -70,7 +70,7 @@ def _write(
     methods: Mapping[str, Overlaps],
     bins: Mapping[str, NDArray[np.int64]],
 ) -> None:
-    """A column a method; nan where there is no instance: DVC would draw an empty cell as 0."""
+    """One column per method; nan without instances, since DVC draws an empty cell as 0."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([key, *methods])

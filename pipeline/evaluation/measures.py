@@ -17,7 +17,7 @@ from pipeline.artifacts.instances import Instances
 from pipeline.common import masks
 from pipeline.evaluation.protocols import Pair
 
-LOCALISED = 0.5  # Jaccard similarity of boxes from which an object is localised
+LOCALISED = 0.5  # IoU of boxes from which an object is localised
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def _average_precision(
 
 
 def _matches(evaluation: Any, classes: int, thresholds: int) -> list[Matches]:
-    """Collect what pycocotools matched image by image, class by class."""
+    """Collect the matches of pycocotools, by class and image."""
     images = len(evaluation.params.imgIds)
     by_class = [evaluation.evalImgs[k * images : (k + 1) * images] for k in range(classes)]
     return [_matches_of_class(of_images, thresholds) for of_images in by_class]
 
 
 def _matches_of_class(of_images: Sequence[Any], thresholds: int) -> Matches:
-    """`of_images` are pycocotools' results image by image, None where there is nothing."""
+    """`of_images` are the results of pycocotools per image, None where there are none."""
     known = [(number, image) for number, image in enumerate(of_images) if image is not None]
     score = np.concatenate([np.zeros(0), *(image["dtScores"] for _, image in known)])
     matched = [image["dtMatches"] > 0 for _, image in known]
@@ -96,7 +96,7 @@ def _matches_of_class(of_images: Sequence[Any], thresholds: int) -> Matches:
 
 
 def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int) -> COCO:
-    """Instances as the COCO tools hold what they have read from a file."""
+    """Convert instances to the in-memory form of pycocotools."""
     rows = [
         (image, int(label), rle, float(score))
         for image, of_image in enumerate(instances)
@@ -131,7 +131,7 @@ def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int
 
 
 def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
-    """Mean over true instances of their best Jaccard similarity with a found one of the class.
+    """Mean over true instances of their best IoU with a prediction of the class.
 
     Returns
     -------
@@ -143,14 +143,14 @@ def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
 
 
 def best_overlaps(pair: Pair) -> NDArray[np.float64]:
-    """Jaccard similarity of every true instance with the best found one of its class, (n,)."""
+    """Highest IoU of each true instance with a prediction of its class, shape (n,)."""
     overlaps = masks.iou(pair.true.masks, pair.found.masks)
     same_class = pair.true.label[:, None] == pair.found.label
     return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
 
 
 def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
-    """Share of a class's images whose highest-scored detection of it is on an instance of it.
+    """Fraction of the images of a class whose best detection of it localises an instance of it.
 
     On it is a box that overlaps the instance's by `LOCALISED` or more; an image in which nothing
     of the class is detected is a miss.
@@ -171,7 +171,7 @@ def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
 
 
 def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
-    """Jaccard similarities of boxes, (len(first), len(second))."""
+    """IoU of boxes, shape (len(first), len(second))."""
     if not first.masks or not second.masks:
         return np.zeros((len(first.masks), len(second.masks)))
     boxes = masks.boxes(first.masks), masks.boxes(second.masks)
@@ -179,7 +179,7 @@ def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
 
 
 def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float64], float]:
-    """Mean over images of how many instances are found too many or too few.
+    """Mean over images of the absolute error of the number of instances.
 
     Returns
     -------
@@ -197,6 +197,6 @@ def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float6
 
 
 def mean_of_known(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """The mean of what is known (no NaN), or NaN."""
+    """Mean of the values that are not NaN, or NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan

@@ -1,4 +1,4 @@
-"""Instances of any method against true masks: how right, where, and how many.
+"""The protocols by which the instances of a method are compared with the true masks.
 
 Two protocols. `coco` is that of the COCO benchmark: 101-point interpolated average precision,
 a limited number of detections per image and class, and no minimum score. `wise` is that of the
@@ -32,13 +32,13 @@ Threshold = Annotated[float, Gt(0), Lt(1)]
 
 
 class EvaluationParameters(Parameters):
-    """What the protocols have in numbers."""
+    """Thresholds and limits of the protocols."""
 
     iou_thresholds: tuple[Threshold, ...] = Field(
         min_length=1, description="Jaccard similarities from which a detection counts as right"
     )
     max_detections: PositiveInt = Field(
-        description="how many detections per image and class are judged, the best first"
+        description="detections per image and class that count, best first"
     )
     min_score: float = Field(ge=0, le=1, description="lowest score in the protocol wise")
 
@@ -51,18 +51,18 @@ class EvaluationParameters(Parameters):
 
     @property
     def names(self) -> list[str]:
-        """What average precision is called at each threshold."""
+        """Names of average precision at each threshold."""
         return [f"AP{100 * threshold:.0f}" for threshold in self.iou_thresholds]
 
     @property
     def middle(self) -> str:
-        """What it is called at the middle one: the number that one looks at first."""
+        """Name of average precision at the middle threshold, the headline number."""
         return self.names[len(self.names) // 2]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a protocol lets in."""
+    """Which images and detections a protocol counts."""
 
     max_detections: int
     min_score: float
@@ -71,7 +71,7 @@ class Rules:
 
 
 def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
-    """The protocols of this module, by name."""
+    """The rules of each protocol, by its name."""
     limit = parameters.max_detections
     return {
         "coco": Rules(limit, 0.0, remove_void=False, skip_images_without_objects=False),
@@ -82,11 +82,11 @@ def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
 
 
 class Predictions(Protocol):
-    """Instances by image, whichever method they come by: an `InstanceStore`, for one."""
+    """Instances by image, of any method; for example an `InstanceStore`."""
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What is known of all of them; `classes` are the names that labels stand for."""
+        """Attributes of the store; `classes` are the class names, in the order of the labels."""
         ...
 
     def __iter__(self) -> Iterator[str]: ...
@@ -98,7 +98,7 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """The predictions of a method and the truth that they are held against.
+    """The predictions of a method and the true masks that they are compared with.
 
     Where scores are no `confidences`, protocols do not cut by them.
     """
@@ -110,7 +110,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Pair:
-    """True and found instances of an image, as far as a protocol lets them in, best first."""
+    """True and predicted instances of an image that a protocol counts, best first."""
 
     height: int
     width: int
@@ -120,7 +120,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All that a protocol judges of a method; `thresholded`: what it lets in is taken for found.
+    """All pairs of a method under a protocol; `thresholded`: the scores were cut by a threshold.
 
     Detections that are ranked by confidence, and not cut by it, say nothing about how many
     objects there are.
@@ -132,7 +132,7 @@ class Pairs:
 
 
 def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
-    """Pair truth and predictions as every protocol does, on the images that have true masks.
+    """Pair true masks and predictions under every protocol, on the images that have true masks.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pair
 
 
 def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
-    """Apply the rules of a protocol to an image and what was found in it."""
+    """Apply the rules of a protocol to an image and its predictions."""
     best = _best_per_class(found, rules.max_detections)
     found = found.take(best[found.score[best] >= rules.min_score])
     true = image.as_instances()
@@ -169,7 +169,7 @@ def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
 
 
 def _best_per_class(found: Instances, limit: int) -> NDArray[np.intp]:
-    """The numbers of the `limit` best detections of every class, best first."""
+    """Indices of the `limit` best detections of each class, best first."""
     best = np.argsort(-found.score, kind="stable")
     label = found.label[best]
     kept = np.zeros(len(best), bool)
@@ -179,6 +179,6 @@ def _best_per_class(found: Instances, limit: int) -> NDArray[np.intp]:
 
 
 def _within(area: list[Rle], instances: Instances) -> Instances:
-    """Cut instances to an area (one mask); what is wholly outside is gone."""
+    """Crop instances to an area (one mask); those outside of it are dropped."""
     cut = [coco_mask.merge([mask, *area], intersect=True) for mask in instances.masks]
     return replace(instances, masks=cut).take(np.flatnonzero(masks.area(cut)))

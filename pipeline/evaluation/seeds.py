@@ -1,4 +1,4 @@
-"""Spread over seeds: the same experiment several times, told as mean and standard deviation."""
+"""Spread over seeds: mean and standard deviation of an experiment that ran several times."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from pipeline.evaluation.tables import cell, table
 
 
 class Moments(TypedDict):
-    """Mean and standard deviation (of the sample: n - 1) of a number over seeds."""
+    """Mean and sample standard deviation (n - 1) of a metric over seeds."""
 
     mean: float
     std: float
 
 
 Spread = dict[str, dict[str, dict[str, Moments | None]]]
-"""Method -> protocol -> name of a number."""
+"""Method -> protocol -> metric."""
 
 
 def seeds(parameters: Mapping[str, Any]) -> dict[str, int]:
-    """Find all parameters that are called `seed`: their dotted keys and values."""
+    """Find all parameters named `seed`: their dotted keys and values."""
     found = {}
     for key, value in parameters.items():
         if key == "seed":
@@ -32,7 +32,7 @@ def seeds(parameters: Mapping[str, Any]) -> dict[str, int]:
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> Spread:
-    """Mean and deviation of every number by method and protocol, of at least two runs.
+    """Mean and standard deviation of every metric of at least two runs, by method and protocol.
 
     `runs` are metrics of pipeline.evaluation. What is not known of every run is None; numbers
     of images and instances are no results, and left out.

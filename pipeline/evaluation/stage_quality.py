@@ -1,8 +1,8 @@
-"""How good proposals and peaks are, where there is truth: which stage loses what.
+"""Quality of proposals and peaks, on images with true masks: which stage loses what.
 
-Proposals are judged without classes, as in SharpMask (section 4): the average recall of the
+Proposals are evaluated without classes, as in SharpMask (section 4): the average recall of the
 COCO benchmark over IoU 0.50 to 0.95, and the best overlap with each true instance. Peaks are
-judged by the instances of their class that they lie on (WISE, section 3.1), and by the masks
+evaluated by the instances of their class that they lie on (WISE, section 3.1), and by the masks
 that the sampler can make, and does make, of those (Eq. 1).
 """
 
@@ -53,7 +53,7 @@ class Coverage(Rows):
 
     label : int (n,), index of the class.
     area : int (n,), pixels.
-    overlap : (n, k), Jaccard similarity with the best of the first so many proposals.
+    overlap : (n, k), highest IoU with the first so many proposals.
     recall : (n, k), share of the thresholds at which the first so many proposals find it.
     recall_of_size : the same, where only instances of its size are looked for.
     """
@@ -66,7 +66,7 @@ class Coverage(Rows):
 
 
 def cover(image: TrueImage, proposals: Proposals) -> Coverage:
-    """Hold the proposals of an image against its true instances."""
+    """Compare the proposals of an image with its true instances."""
     true = image.masks()
     overlaps = masks.iou(true, proposals.masks)
     area = masks.area(true)

@@ -29,11 +29,11 @@ OF_BOXES_AND_COUNTS = ("box_", "CorLoc", "count_error")
 def evaluate(
     pairs: Mapping[str, Pairs], parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], Estimates]:
-    """Judge a method, paired with the truth by `pairs_of`, by every protocol.
+    """Compute all measures of a method under every protocol, from the pairs of `pairs_of`.
 
     Returns
     -------
-    Protocol -> `images` and `instances` that it was judged on; in percent `mAPxx` of masks for
+    Protocol -> number of `images` and true `instances`; in percent `mAPxx` of masks for
     every threshold, `ABO`, `box_mAPxx` of boxes, `CorLoc`; `count_error`, in instances an image;
     `per_class` the same class by class. What nothing is known of, for want of true instances or
     of a cut of scores, is None, and left out of the means over classes. `mAPxx_interval` is the
@@ -48,7 +48,7 @@ def evaluate(
 def _summary(
     of_protocol: Pairs, parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], Floats, Floats]:
-    """The numbers, and mAP of the images and of resamples: (thresholds, [resamples])."""
+    """The measures, and mAP of the images and of resamples: (thresholds, [resamples])."""
     pairs, count = of_protocol.pairs, len(of_protocol.classes)
     of_masks, of_boxes, matches = average_precision(pairs, count, parameters.iou_thresholds)
     columns = {
@@ -79,12 +79,12 @@ def _summary(
 
 
 def mean_names(parameters: EvaluationParameters) -> list[str]:
-    """What mAP is called at each threshold."""
+    """Names of mAP at each threshold."""
     return [_mean_name(name) for name in parameters.names]
 
 
 def _mean_name(column: str) -> str:
-    """The field speaks of mAP, but of ABO for one class and for all."""
+    """Name of the mean over classes: mAP for AP; the others keep their name."""
     return column.replace("AP", "mAP")
 
 
@@ -97,7 +97,7 @@ def _rounded(value: float) -> float | None:
 
 
 def summaries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, protocol and numbers of all that were judged."""
+    """Method, protocol and measures of every evaluated method."""
     for method, by_protocol in metrics.items():
         for protocol, summary in by_protocol.items():
             yield method, protocol, summary

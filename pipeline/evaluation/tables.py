@@ -1,4 +1,4 @@
-"""The numbers of an evaluation as Markdown and as CSV."""
+"""The metrics of an evaluation as Markdown and CSV tables."""
 
 import csv
 import io
@@ -69,7 +69,7 @@ def of_evaluation(
 
 
 def of_methods(metrics: Mapping[str, Any], compared: Mapping[str, Any], *notes: str) -> str:
-    """Tables of methods: masks, differences where there are any, boxes and counts."""
+    """Tables of methods: masks, differences (if any), boxes and counts."""
     of_differences = difference_rows(compared)
     parts = [table(_method_rows(metrics, of_masks), ABOUT_MASKS, ABOUT_INTERVALS, *notes)]
     if of_differences:
@@ -79,13 +79,13 @@ def of_methods(metrics: Mapping[str, Any], compared: Mapping[str, Any], *notes: 
 
 
 def of_masks(summary: Mapping[str, Any]) -> list[str]:
-    """Names of what a method was judged on, and of its numbers that are about masks."""
+    """Names of the counts and of the metrics of masks."""
     others = (*OF_BOXES_AND_COUNTS, "per_class")
     return [n for n in summary if not n.startswith(others) and not n.endswith("_interval")]
 
 
 def of_boxes_and_counts(summary: Mapping[str, Any]) -> list[str]:
-    """Names of a method's numbers that are about boxes and counts."""
+    """Names of the metrics of boxes and counts."""
     return [name for name in summary if name.startswith(OF_BOXES_AND_COUNTS)]
 
 
@@ -118,7 +118,7 @@ def value_cell(numbers: Mapping[str, Any], name: str) -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *notes: str) -> str:
-    """Rows of the same names as a table, and what is to be known under it."""
+    """Format rows with the same columns as a table, with a note below."""
     rule = ["---" if isinstance(value, str) else "---:" for value in rows[0].values()]
     lines = [list(rows[0]), rule, *([cell(*named) for named in row.items()] for row in rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -126,7 +126,7 @@ def table(rows: Sequence[Mapping[str, Any]], *notes: str) -> str:
 
 
 def cell(name: str, value: str | float | None) -> str:
-    """A value as it stands in a table, in a column of that name."""
+    """Format a value for the column of that name."""
     match value:
         case None:
             return "-"
@@ -139,7 +139,7 @@ def cell(name: str, value: str | float | None) -> str:
 
 
 def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Write the numbers of all classes as CSV, a row a method, protocol and class."""
+    """Write the metrics of all classes as CSV, one row per method, protocol and class."""
     rows = [
         {"method": method, "protocol": protocol, "class": class_name, **numbers}
         for method, protocol, summary in summaries(metrics)
@@ -149,7 +149,7 @@ def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def write_by_class(path: Path, metrics: Mapping[str, Any], number: str) -> None:
-    """Write one number under the protocol `wise` (WISE, table 2), a row a class, as CSV.
+    """Write one metric of the protocol `wise` as CSV, one row per class (WISE, table 2).
 
     A column a method; an empty cell where nothing is known.
     """

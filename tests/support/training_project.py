@@ -22,7 +22,7 @@ def parameters(epochs, batch, **mask_rcnn):
     """Three items an epoch for every stage, and nothing drawn that shares would draw apart."""
     tiny = tiny_parameters()
     schedule = {"epochs": epochs, "batch_size": batch, "warmup_steps": 0}
-    # Magnified maps have plateaus, and which of their pixels is a peak hangs on rounding.
+    # Magnified maps have plateaus, and which of their pixels is a peak depends on rounding.
     tiny["prm"] |= {"image_size": 160, "upsample": 1}
     # So much that every step is seen in the loss, and so little that rounding is not.
     tiny["prm"]["schedule"] |= {"optimizer": "sgd", "learning_rate": 0.0005}
