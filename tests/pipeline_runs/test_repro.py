@@ -201,7 +201,7 @@ def test_proposals_by_grouping_train_no_sharpmask(project):
     ("stage", "key", "value", "message"),
     [
         ("sampler", "temperatur", 1, r"sampler\.temperatur: unknown.*did you mean temperature"),
-        ("sampler", "temperature", 0, r"sampler\.temperature = 0.*above 0.*argmax.*1e-6"),
+        ("sampler", "temperature", 0, r"sampler\.temperature = 0.*above 0.*1e-6.*highest object"),
         (
             "peaks",
             "min_relative_height",
