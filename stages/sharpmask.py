@@ -19,7 +19,8 @@ def main() -> None:
     """Read the masks, write data/sharpmask; empty files if the network is not used."""
     parameters = read_parameters(SharpMaskParameters, "sharpmask")
     shelf = Shelf()
-    used = read_value("proposals.method") == "sharpmask" and is_own(shelf)
+    method, origin = read_value("proposals.method"), str(read_value("proposals.source"))
+    used = shelf.holds_sharpmask_of(method, origin)
     with scratch("sharpmask") as folder:
         said = train(parameters, folder) if used else leave_empty(folder)
         if runtime.is_main_process():
@@ -27,11 +28,6 @@ def main() -> None:
             for name in RESULTS:
                 shelf.publish(folder / name, "sharpmask", name)
             print(f"sharpmask: {said}")
-
-
-def is_own(shelf: Shelf) -> bool:
-    """Whether the weights that proposals come from are those that this stage trains."""
-    return Path(str(read_value("proposals.source"))) == shelf.sharpmask
 
 
 def train(parameters: SharpMaskParameters, folder: Path) -> str:

@@ -269,8 +269,7 @@ def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _trains_sharpmask(parameters: ProposalsParameters) -> bool:
-    own = Path(parameters.source) == Shelf().sharpmask
-    return parameters.method == "sharpmask" and own
+    return Shelf().holds_sharpmask_of(parameters.method, parameters.source)
 
 
 def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:

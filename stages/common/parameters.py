@@ -32,7 +32,12 @@ def read_value(key: str) -> Any:
 
     For a stage that depends on one key of another stage.
     """
-    value: Any = read_yaml(PARAMETERS_FILE)
+    return lookup(read_yaml(PARAMETERS_FILE), key)
+
+
+def lookup(values: dict[str, Any], key: str) -> Any:
+    """Give a value of nested mappings by its dotted key; None if there is none."""
+    value: Any = values
     for step in key.split("."):
         value = value.get(step) if isinstance(value, dict) else None
     return value

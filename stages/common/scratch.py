@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.common import files, runtime
 from pipeline.common.errors import InputError
-from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, read_yaml
+from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, lookup, read_yaml
 
 Result = TypeVar("Result")
 
@@ -126,7 +126,7 @@ def _inputs(stage: str) -> dict[str, str]:
     parameters = read_yaml(PARAMETERS_FILE)
     entry = read_yaml(PIPELINE_FILE)["stages"][stage]
     values = {
-        f"{PARAMETERS_FILE}: {key}": json.dumps(_lookup(parameters, key))
+        f"{PARAMETERS_FILE}: {key}": json.dumps(lookup(parameters, key))
         for key in entry.get("params", [])
     }
     files = [
@@ -151,11 +151,4 @@ def _sha256(file: Path) -> str:
 
 def _resolve(dependency: str, parameters: dict[str, Any]) -> str:
     """Fill in DVC's `${stage.key}` templates."""
-    return re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(parameters, found[1])), dependency)
-
-
-def _lookup(parameters: dict[str, Any], dotted: str) -> Any:
-    value: Any = parameters
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return re.sub(r"\$\{([^}]+)\}", lambda found: str(lookup(parameters, found[1])), dependency)

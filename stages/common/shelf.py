@@ -68,6 +68,10 @@ class Shelf:
         """The folder of the curves of a training, as DVCLive writes them."""
         return self.data / stage / "curves"
 
+    def holds_sharpmask_of(self, method: str, source: str) -> bool:
+        """Whether proposals by a method and from a source use the SharpMask trained here."""
+        return method == "sharpmask" and Path(source) == self.sharpmask
+
     def publish(self, finished: Path, *place: str) -> None:
         """Move a finished file or folder to its place in data/, over what was there.
 
