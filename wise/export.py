@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from pipeline.common import files
 from pipeline.common.errors import InputError
@@ -20,6 +19,7 @@ from pipeline.delivery.training_sets import WRITERS, SampledMasks
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.report.tables import read_metrics
 from stages.common.shelf import Shelf
+from stages.common.yaml_files import read_yaml
 from wise import HELP
 from wise.project import read_split, root
 
@@ -110,7 +110,7 @@ def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
         classes=classes,
         images={name: len(read_split(name).photographs) for name in ("train", "val")},
         proposals=shelf.proposals["train"].open().attributes,
-        parameters=yaml.safe_load((project / "params.yaml").read_text()),
+        parameters=read_yaml(project / "params.yaml"),
         metrics=read_metrics(shelf.metrics) if shelf.metrics.is_file() else None,
         commit=_commit(project),
         state=_state(project),

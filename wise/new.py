@@ -13,6 +13,7 @@ from pipeline.common.errors import InputError
 from pipeline.dataset import index as dataset
 from pipeline.dataset.index import DatasetParameters
 from pipeline.dataset.sizing import fitting, sizes
+from stages.common.yaml_files import read_yaml
 from wise.preset import DEFAULT, write_preset
 
 # What the pipeline is, without what it is tested and described with.
@@ -76,7 +77,7 @@ def new(
 
 def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
     """What differs from the default, by stage and key."""
-    default = YAML(typ="safe").load((SOURCE / "presets" / f"{DEFAULT}.yaml").read_text())
+    default = read_yaml(SOURCE / "presets" / f"{DEFAULT}.yaml")
     own: dict[str, Any] = {
         "kind": "coco" if tags.is_dir() or tags.suffix == ".json" else "folder",
         "path": str(images),

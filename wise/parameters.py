@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 import typer
 from pydantic import BaseModel
-from ruamel.yaml import YAML
 
 from pipeline.common.parameters import Parameters
+from stages.common.yaml_files import read_yaml
 from wise.project import root
 
 _INTRODUCTION = """# Parameters
@@ -40,7 +40,7 @@ def parameters() -> None:
 
 def reference(project: Path) -> str:
     """Give the text of docs/parameters.md."""
-    defaults = YAML(typ="safe").load((project / "presets" / "scenes.yaml").read_text())
+    defaults = read_yaml(project / "presets" / "scenes.yaml")
     tables = [
         f"\n## {stage}\n\n{parameter_table(model(stage), values)}"
         for stage, values in defaults.items()

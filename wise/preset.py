@@ -7,6 +7,7 @@ import typer
 from ruamel.yaml import YAML
 
 from pipeline.common.errors import InputError
+from stages.common.yaml_files import read_yaml
 from wise.project import root
 
 DEFAULT = "scenes"
@@ -34,20 +35,32 @@ def write_preset(name: str, project: Path) -> None:
     InputError
         If there is no such preset, or it has an unknown parameter.
     """
-    write_parameters(_read_preset(name, project / "presets"), project)
+    parameters = _defaults(project / "presets")
+    for path, changes in reversed(_changes(name, project / "presets")):
+        _merge(parameters, changes, f"presets/{path.name}")
+    write_parameters(parameters, project)
 
 
-def _read_preset(name: str, folder: Path) -> Any:
-    """Read a preset: the one that it extends, or the default, with its changes."""
+def _defaults(folder: Path) -> Any:
+    """Read the default preset with its comments."""
+    path = folder / f"{DEFAULT}.yaml"
+    read_yaml(path)  # says what is wrong with it
+    return YAML().load(path.read_text(encoding="utf-8"))
+
+
+def _changes(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Read a preset and those that it extends, itself first, without the default."""
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise InputError(f"no preset {name}; there are {', '.join(known)}")
-    if name == DEFAULT:
-        return YAML().load((folder / f"{DEFAULT}.yaml").read_text())
-    changes = YAML(typ="safe").load((folder / f"{name}.yaml").read_text())
-    parameters = _read_preset(changes.pop(BASE, DEFAULT), folder)
-    _merge(parameters, changes, f"presets/{name}.yaml")
-    return parameters
+    read: dict[Path, dict[str, Any]] = {}
+    while name != DEFAULT:
+        if name not in known:
+            raise InputError(f"no preset {name}; there are {', '.join(known)}")
+        path = folder / f"{name}.yaml"
+        if path in read:
+            raise InputError(f"presets/{path.name}: extends itself, through others or directly")
+        read[path] = read_yaml(path)
+        name = read[path].pop(BASE, DEFAULT)
+    return list(read.items())
 
 
 def write_parameters(parameters: Any, project: Path) -> None:
@@ -56,7 +69,7 @@ def write_parameters(parameters: Any, project: Path) -> None:
     yaml.width = 100
     target = project / "params.yaml"
     unfinished = target.with_suffix(".unfinished")
-    with unfinished.open("w") as file:
+    with unfinished.open("w", encoding="utf-8") as file:
         yaml.dump(parameters, file)
     unfinished.replace(target)
 
@@ -65,6 +78,9 @@ def _merge(into: Any, changes: dict[str, Any], where: str) -> None:
     for key, value in changes.items():
         if key not in into:
             raise InputError(f"{where}: {key} is no parameter")
+        if isinstance(value, dict) != isinstance(into[key], dict):
+            wanted = "a section of parameters" if isinstance(into[key], dict) else "a single value"
+            raise InputError(f"{where}: {key}: {wanted} is needed")
         if isinstance(value, dict):
             _merge(into[key], value, f"{where}: {key}")
         elif value != into[key]:  # unchanged values keep their formatting

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from dvc.api import read
 from dvc.repo import Repo
 
 from pipeline.common.errors import InputError
 from pipeline.evaluation import seeds as spread
 from stages.common.shelf import Shelf
+from stages.common.yaml_files import read_yaml
 from wise.project import root
 
 METRICS = str(Shelf().metrics)
@@ -34,9 +34,10 @@ def seeds(
     Example: wise seeds --count 3
     """
     project = root()
-    parameters = (project / "params.yaml").read_bytes()
-    as_they_stand = _seeds(parameters)
-    names = [f"seeds-{hashlib.sha256(parameters).hexdigest()[:6]}-{k}" for k in range(count)]
+    parameters = project / "params.yaml"
+    as_they_stand = _seeds(read_yaml(parameters))
+    digest = hashlib.sha256(parameters.read_bytes()).hexdigest()
+    names = [f"seeds-{digest[:6]}-{k}" for k in range(count)]
     copied = inputs_git_does_not_know(project)
     runs = []
     for shift, name in enumerate(names):
@@ -49,14 +50,14 @@ def seeds(
         typer.echo(spread.spread_tables(found, names))
 
 
-def _seeds(parameters: bytes) -> dict[str, int]:
-    try:
-        found = yaml.safe_load(parameters)
-    except yaml.YAMLError as error:
-        raise InputError(f"params.yaml: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict) or not spread.seeds(found):
+def _seeds(parameters: Mapping[str, Any]) -> dict[str, int]:
+    found = spread.seeds(parameters)
+    if not found:
         raise InputError("params.yaml: no parameter is called seed: all runs would be the same")
-    return spread.seeds(found)
+    for key, seed in found.items():
+        if type(seed) is not int:
+            raise InputError(f"params.yaml: {key} = {seed!r}: a seed must be an integer")
+    return found
 
 
 def run_experiment(

@@ -1,5 +1,22 @@
 """The exception for errors that a user can fix."""
 
+import unicodedata
+
+MAX_LENGTH = 1000  # of a message: names and values of a hostile file can have any length
+
 
 class InputError(Exception):
-    """Invalid user input. The message names the input and says what is allowed."""
+    """Invalid user input. The message names the input and says what is allowed.
+
+    It is one line, whatever names it quotes: line breaks, control characters and bytes of file
+    names that are no UTF-8 are written as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in message)
+        super().__init__(line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}...")
+
+
+def _breaks(character: str) -> bool:
+    """Whether a character would break a line, control the terminal, or be no text at all."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")

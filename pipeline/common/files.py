@@ -2,14 +2,69 @@
 
 import json
 import os
+import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.common.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def open_file(path: Path, missing: str) -> BinaryIO:
+    """Open a file that a user named: a regular one, neither a pipe nor a device.
+
+    Parameters
+    ----------
+    missing : what is said of a file that does not exist.
+
+    Raises
+    ------
+    InputError
+        If it is missing, is not a regular file, or cannot be read.
+    """
+    try:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    except FileNotFoundError:
+        raise InputError(f"{path}: {missing}") from None
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        raise InputError(f"{path}: cannot be read ({_reason(error)})") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{path}: not a regular file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; of a pipe, do not wait for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_bytes(path: Path, max_bytes: int, missing: str) -> bytes:
+    """Read a file that a user named, of at most `max_bytes`; see `open_file`."""
+    with open_file(path, missing) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: more than {_size(max_bytes)}, the most allowed")
+    return content
+
+
+def read_text(path: Path, max_bytes: int, missing: str) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark, as `read_bytes` does."""
+    try:
+        return read_bytes(path, max_bytes, missing).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8") from None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from pipeline.common.errors import InputError
 from pipeline.common.parameters import Parameters
+from stages.common.yaml_files import read_yaml
 
 PARAMETERS_FILE = Path("params.yaml")
 PIPELINE_FILE = Path("dvc.yaml")
@@ -41,16 +40,3 @@ def lookup(values: dict[str, Any], key: str) -> Any:
     for step in key.split("."):
         value = value.get(step) if isinstance(value, dict) else None
     return value
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping of stages, or raise InputError."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; run in the folder of dvc.yaml") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a mapping of stages is needed")
-    return content

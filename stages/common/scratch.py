@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from pipeline.common import files, runtime
 from pipeline.common.errors import InputError
-from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, lookup, read_yaml
+from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, lookup
+from stages.common.yaml_files import read_yaml
 
 Result = TypeVar("Result")
 

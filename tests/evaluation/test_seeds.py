@@ -150,7 +150,8 @@ def test_seeds_go_on_after_a_failure_and_leave_the_project_as_it_was(project):
     [
         ("first: [", r"params\.yaml: not YAML"),
         ("first: {rate: 1}", "no parameter is called seed"),
-        ("- seed", "no parameter is called seed"),
+        ("- seed", "a mapping of stages is needed"),
+        ("first: {seed: one}", r"first\.seed = 'one': a seed must be an integer"),
         ("first: {seed: 1}", "experiments need a repository of git and DVC"),
     ],
 )

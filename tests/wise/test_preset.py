@@ -51,6 +51,24 @@ def test_an_unknown_preset_is_named(project):
     assert not (project / "params.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: mine", r"presets/mine\.yaml: extends itself"),
+        ("extends: [1]", r"no preset \[1\]"),
+        ("", "a mapping of stages is needed"),
+        ("prm: 3", r"presets/mine\.yaml: prm: a section of parameters is needed"),
+        ("prm: {image_size: {a: 1}}", r"prm: image_size: a single value is needed"),
+        ("prm: {image_size: 1, image_size: 2}", r"prm\.image_size: there twice \(line 1\)"),
+    ],
+)
+def test_a_preset_that_makes_no_sense(project, text, message):
+    (project / "presets/mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        write_preset("mine", project)
+    assert not (project / "params.yaml").exists()
+
+
 def test_the_command_finds_its_project_from_a_subfolder(project):
     for name in ("stages", "deep/down"):
         (project / name).mkdir(parents=True)
