@@ -8,7 +8,7 @@ FLOORS = (
     {"common"},
     {"artifacts", "backbones"},
     {"drawing", "evaluation", "execution", "training"},
-    {"classifier", "dataset", "proposals", "pseudo_masks", "report"},
+    {"classifier", "community", "dataset", "proposals", "pseudo_masks", "report"},
     {"detectors"},
     {"delivery"},
 )
