@@ -11,15 +11,15 @@ from pipeline.common.errors import InputError
 
 # The first line of each command's help: listing the commands imports none of them.
 COMMANDS = {
-    "preset": "Write a preset into params.yaml.",
+    "preset": "Write a preset to params.yaml.",
     "new": "Make a working copy of the pipeline for your photographs.",
-    "check": "Read the whole dataset once; report errors and weaknesses.",
+    "check": "Check the whole dataset; print errors and warnings.",
     "proposals": "Describe stores of proposals, or draw those of one image.",
     "peaks": "Describe stores of peaks, or draw those of one image.",
     "predictions": "Describe stores of instances, or draw those of one image.",
     "predict": "Detect instances in new photographs with the trained detector.",
     "figure": "Draw a few photographs with the results of each stage.",
-    "seeds": "Run an experiment over several seeds; print mean and deviation.",
+    "seeds": "Run an experiment over several seeds; print mean and standard deviation.",
     "export": "Export the detector or the pseudo masks.",
     "parameters": "Print all parameters with default, range and effect.",
 }

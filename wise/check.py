@@ -1,4 +1,4 @@
-"""`wise check`: finds errors and weaknesses of a dataset before a long run."""
+"""`wise check`: checks a dataset before a long run."""
 
 import contextlib
 import json
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Read the whole dataset once; report errors and weaknesses.
+    """Check the whole dataset; print errors and warnings.
 
-    Without errors, it also estimates the time of a run on this machine.
-    The exit status is 1 if there are errors, otherwise 0.
+    Every photograph is decoded. If there is no error, the time of a run on this machine is
+    estimated as well. The exit status is 1 if there are errors, otherwise 0.
 
     Example: wise check
     """
@@ -34,25 +34,25 @@ def check(
         parameters = read_parameters(DatasetParameters, "dataset")
         checked = check_dataset(parameters, Path(parameters.path))
         timed = None
-        if checked.splits is not None and not _is_wrong(checked):
+        if checked.splits is not None and not _has_errors(checked):
             try:
                 timed = _estimate(checked.splits)
             except InputError as error:
-                checked.problems.append(Problem("wrong", str(error)))
+                checked.problems.append(Problem("error", str(error)))
     if as_json:
         typer.echo(_json(checked, timed))
     else:
         _print(checked, timed)
-    if _is_wrong(checked):
+    if _has_errors(checked):
         raise typer.Exit(1)
 
 
-def _is_wrong(checked: Checked) -> bool:
-    return any(problem.level == "wrong" for problem in checked.problems)
+def _has_errors(checked: Checked) -> bool:
+    return any(problem.level == "error" for problem in checked.problems)
 
 
 def _estimate(splits: dict[str, Split]) -> "Estimate":
-    # All networks: what `wise --help` has no use for takes seconds to import.
+    # It imports all networks, which takes seconds that `wise --help` does not need.
     from wise.estimate import Settings, estimate
 
     settings = {
@@ -74,19 +74,19 @@ def _print(checked: Checked, timed: "Estimate | None") -> None:
     for problem in checked.problems:
         typer.echo(f"{problem.level}: {problem.message}")
     for name, split in (checked.splits or {}).items():
-        typer.echo(f"{name}: {len(split.photographs)} photographs that can be read")
+        typer.echo(f"{name}: {len(split.photographs)} readable photographs")
     if not timed:
-        typer.echo("mend what is wrong, then check again; a run is timed when nothing is")
+        typer.echo("fix the errors and check again; without errors, the time of a run is estimated")
         return
-    typer.echo("the run here, estimated from a few images and steps:")
-    for stage, seconds in {**timed.seconds, "starts of stages": timed.start_seconds}.items():
+    typer.echo("time of a run on this machine, estimated from a few images and steps:")
+    for stage, seconds in {**timed.seconds, "start of all stages": timed.start_seconds}.items():
         typer.echo(f"  {stage}: {duration(seconds)}")
     typer.echo(
-        f"  together: {duration(timed.total())}, and less than a minute a thousand photographs "
+        f"  total: {duration(timed.total())}, plus less than a minute per thousand photographs "
         f"for each of {', '.join(timed.not_timed)}"
     )
     typer.echo(
-        f"disk: {timed.stored_bytes / 1e6:.0f} MB for proposals, peaks and networks, as much again "
-        f"in DVC's cache; {timed.free_bytes / 1e9:.1f} GB are free. The photographs, "
-        f"{timed.photograph_bytes / 1e6:.0f} MB, are not copied"
+        f"disk: {timed.stored_bytes / 1e6:.0f} MB for proposals, peaks and networks, and the same "
+        f"in DVC's cache; {timed.free_bytes / 1e9:.1f} GB are free. The photographs "
+        f"({timed.photograph_bytes / 1e6:.0f} MB) are not copied"
     )

@@ -19,14 +19,14 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 def of_proposals(store: ProposalStore) -> dict[str, Any]:
-    """Count proposals; quantiles of objectness and of area (percent of the image)."""
+    """Summarize proposals: counts, and quantiles of objectness and area (percent of the image)."""
     contents = _contents(store, "proposals", lambda name: _scored(store, name, store.proposals))
     attributes = store.attributes
     return {**contents, **{name: attributes[name] for name in ("method", "supervision")}}
 
 
 def of_peaks(store: PeakStore) -> dict[str, Any]:
-    """Count peaks; quantiles of their height (a logit)."""
+    """Summarize peaks: counts, and quantiles of their height (a logit)."""
     contents = _contents(
         store, "peaks", lambda name: {"height": store.read(name, ["value"])["value"]}
     )
@@ -34,25 +34,25 @@ def of_peaks(store: PeakStore) -> dict[str, Any]:
 
 
 def of_instances(store: InstanceStore) -> dict[str, Any]:
-    """Count instances; quantiles of score and of area (percent of the image)."""
+    """Summarize instances: counts, and quantiles of score and area (percent of the image)."""
     contents = _contents(store, "instances", lambda name: _scored(store, name, store.instances))
     return {**contents, "classes": ", ".join(store.attributes["classes"])}
 
 
 def _contents(store: RaggedStore, rows: str, columns: Callable[[str], Columns]) -> dict[str, Any]:
-    of_images = [columns(image_id) for image_id in track(store, len(store), str(store.path))]
-    names = list(of_images[0]) if of_images else []
-    concatenated = {name: np.concatenate([image[name] for image in of_images]) for name in names}
-    counts = np.array([len(next(iter(image.values()))) for image in of_images], np.int64)
+    images = [columns(image_id) for image_id in track(store, len(store), str(store.path))]
+    names = list(images[0]) if images else []
+    concatenated = {name: np.concatenate([image[name] for image in images]) for name in names}
+    counts = np.array([len(next(iter(image.values()))) for image in images], np.int64)
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     total = int(counts.sum())
     return {
         "images": len(store),
-        "images without": int((counts == 0).sum()),
+        f"images without {rows}": int((counts == 0).sum()),
         rows: total,
-        **_quantiles(f"{rows} an image", counts),
+        **_quantiles(f"{rows} per image", counts),
         **{key: v for name in names for key, v in _quantiles(name, concatenated[name]).items()},
-        f"bytes a {rows[:-1]}": round(size / total, 1) if total else None,
+        f"bytes per {rows[:-1]}": round(size / total, 1) if total else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The code dependencies of the stages in dvc.yaml: `make deps` writes them, a test compares them.
+"""The code dependencies of the stages in dvc.yaml. `make deps` writes them; a test compares them.
 
 A stage depends on all modules that its script imports, directly or indirectly. The packages of
 `GROUND` are listed as folders, all other modules as files, together with the templates and style
@@ -26,7 +26,7 @@ GROUND = (
 
 
 def code_of(project: Path, stage: str) -> list[str]:
-    """List the code that a stage depends on: paths relative to the project, sorted.
+    """List the code that a stage depends on, as sorted paths relative to the project.
 
     Imports inside functions are included, because dvc.yaml must name the code for any parameter.
     Empty files are left out.
@@ -67,7 +67,7 @@ def write(project: Path) -> None:
 
 
 def _closure(project: Path, file: Path) -> set[Path]:
-    """Give a file and all files that it imports, directly or indirectly, without empty ones."""
+    """Return a file and all files that it imports, directly or indirectly, without empty ones."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -92,7 +92,7 @@ def _imported(project: Path, path: Path) -> Iterator[Path]:
 
 
 def _files(project: Path, module: Path) -> list[Path]:
-    """Give the file of a module or package, and the `__init__.py` of its parent packages."""
+    """Return the file of a module or package, and the `__init__.py` of its parent packages."""
     around = [parent / "__init__.py" for parent in (module, *module.parents)]
     candidates = [module.with_suffix(".py"), *around]
     return [file for file in candidates if file.is_file() and project in file.parents]

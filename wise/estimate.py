@@ -104,22 +104,22 @@ class Estimate(NamedTuple):
 
 
 def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
-    """Time a run.
+    """Estimate the time and disk space of a run.
 
     Raises
     ------
     InputError
-        If what the run needs besides will not do, as the masks that SharpMask learns from.
+        If another input of the run cannot be used, such as the masks for SharpMask.
     """
     runtime.keep_freed_memory()
     few = _few(splits["train"])
     train, val = (len(splits[name].photographs) for name in ("train", "val"))
     seconds: dict[str, float] = {}
-    of_classifier = classifier_training(few, settings.prm)
-    seconds["prm"] = _seconds(of_classifier, train)
-    of_detector = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
-    seconds["mask_rcnn"] = _seconds(of_detector, train)
-    prm, detector = of_classifier.network, of_detector.network
+    prm_training = classifier_training(few, settings.prm)
+    seconds["prm"] = _seconds(prm_training, train)
+    mask_rcnn_training = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
+    seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
+    prm, detector = prm_training.network, mask_rcnn_training.network
     stored = _bytes(prm) + _bytes(detector)
     if _trains_sharpmask(settings.proposals):
         source = read_source(Path(settings.sharpmask.path))

@@ -43,7 +43,7 @@ def about() -> None:
 
 @export.command()
 def detector(
-    out: Annotated[Path, typer.Option(help="The folder to write into.")],
+    out: Annotated[Path, typer.Option(help="The output folder.")],
     score: Annotated[
         float, typer.Option(min=0, max=0.999, help="Minimum score of an instance.")
     ] = 0.05,
@@ -66,9 +66,10 @@ def detector(
     architecture = network.description.architecture
     side = canvas_side(architecture)
     typer.echo(
-        f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; images must have a "
-        f"shorter side of {architecture.min_size} or a longer side of {architecture.max_size} "
-        f"pixels, and for detector.pt2 be in the upper left corner of {side} x {side}"
+        f"{out}: {weights.name}, detector.onnx, detector.pt2, MODEL_CARD.md; scale images to "
+        f"a shorter side of {architecture.min_size} pixels, or a longer one of "
+        f"{architecture.max_size} if that is less; pad them at the right and bottom to "
+        f"{side} x {side} for detector.pt2"
     )
 
 
@@ -95,7 +96,7 @@ def pseudo_masks(
         shelf.proposals["train"].open().attributes["supervision"],
     )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: not empty; files of an earlier export would be trained on")
+        raise InputError(f"{out}: not empty; files of an earlier export would be used for training")
     WRITERS[layout](masks, out)
     typer.echo(
         f"{out}: {len(masks)} pseudo masks on {len(masks.images)} photographs; "
@@ -104,7 +105,7 @@ def pseudo_masks(
 
 
 def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
-    """Collect the provenance of the project's detector."""
+    """Collect what the model card says about the origin of the detector."""
     shelf = Shelf(project)
     return DetectorOrigin(
         classes=classes,
@@ -118,8 +119,8 @@ def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
 
 
 def _commit(project: Path) -> str:
-    revision = _ask(project, "git", "rev-parse", "HEAD")
-    changes = _ask(project, "git", "status", "--porcelain")
+    revision = _output(project, "git", "rev-parse", "HEAD")
+    changes = _output(project, "git", "status", "--porcelain")
     if revision is None or changes is None:
         return "none"
     return f"{revision}, with uncommitted changes" if changes else revision
@@ -127,17 +128,17 @@ def _commit(project: Path) -> str:
 
 def _state(project: Path) -> str:
     """Say whether parameters, weights and metrics are up to date according to DVC."""
-    status = _ask(project, sys.executable, "-m", "dvc", "status", "--json")
+    status = _output(project, sys.executable, "-m", "dvc", "status", "--json")
     if status is None:
         return "not known"
     changed = json.loads(status)
     if not changed:
         return "everything is up to date"
-    return f"{', '.join(changed)} not up to date: not all on this card may be of this detector"
+    return f"{', '.join(changed)} not up to date, so this card may describe another detector"
 
 
-def _ask(project: Path, *command: str) -> str | None:
-    """Give the output of a command, or None if it fails."""
+def _output(project: Path, *command: str) -> str | None:
+    """Return the output of a command, or None if it fails."""
     with contextlib.suppress(FileNotFoundError):
         done = subprocess.run(command, cwd=project, capture_output=True, text=True)
         if done.returncode == 0:

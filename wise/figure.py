@@ -22,12 +22,12 @@ from wise.project import root
 from wise.stores import Json, Out, show_picture
 
 ROWS = 6
-MAX_PREDICTIONS = 6  # drawn on a picture: more would hide each other
+MAX_PREDICTIONS = 6  # per picture, because more would hide each other
 
 
 def figure(
     images: Annotated[
-        list[str] | None, typer.Argument(help="Ids of evaluation images; else six by their tags.")
+        list[str] | None, typer.Argument(help="Ids of evaluation images; default: six of them.")
     ] = None,
     score: Annotated[
         float,
@@ -38,17 +38,18 @@ def figure(
 ) -> None:
     """Draw a few photographs with the results of each stage.
 
-    One row per evaluation image: the peaks of its tags and their response, the proposals that
-    the sampler draws, the best predictions, the refined ones, and the true masks. The default
-    output is data/figure.png, which git ignores.
+    Each row shows an evaluation image: the peaks of its tags and their response, the proposals
+    that the sampler draws, the best predictions, the refined ones, and the true masks. The
+    default output is data/figure.png, which git ignores.
 
     Example: wise figure
     """
     with contextlib.chdir(root()):
-        shown = Evaluated(Shelf())
-        chosen = shown.find(images) if images else shown.choose()
-        rows = [shown.row(photograph, score) for photograph in track(chosen, len(chosen), "figure")]
-    sheet = drawing.figure(rows, shown.split.classes)
+        evaluated = Evaluated(Shelf())
+        chosen = evaluated.find(images) if images else evaluated.choose()
+        photographs = track(chosen, len(chosen), "figure")
+        rows = [evaluated.row(photograph, score) for photograph in photographs]
+    sheet = drawing.figure(rows, evaluated.split.classes)
     show_picture(sheet, out or Shelf(root()).data / "figure.png", "figure", as_json)
 
 
@@ -66,10 +67,10 @@ class Evaluated:
         self._sampler = read_parameters(SamplerParameters, "sampler")
 
     def choose(self) -> list[Photograph]:
-        """Choose photographs, from those with true masks if there are any."""
+        """Choose photographs, if possible from those with true masks."""
         photographs = self.split.photographs
-        judged = [photograph for photograph in photographs if photograph.id in self._truth]
-        return self.find(drawing.choose(judged or photographs, self.split.classes, ROWS))
+        with_truth = [photograph for photograph in photographs if photograph.id in self._truth]
+        return self.find(drawing.choose(with_truth or photographs, self.split.classes, ROWS))
 
     def find(self, image_ids: Sequence[str]) -> list[Photograph]:
         """Find photographs by their ids, or raise InputError."""
@@ -78,11 +79,11 @@ class Evaluated:
             if image_id not in photographs:
                 near = difflib.get_close_matches(image_id, photographs) or list(photographs)[:3]
                 raise InputError(
-                    f"no evaluation image {image_id}; there are {', '.join(near)}, ..."
+                    f"no evaluation image {image_id}; available: {', '.join(near)}, ..."
                 )
         return [photographs[image_id] for image_id in image_ids]
 
-    def row(self, photograph: Photograph, least: float) -> Row:
+    def row(self, photograph: Photograph, min_score: float) -> Row:
         """Collect the results for a photograph; compute its peaks and pseudo masks."""
         tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
         peaks = peaks_of(self._classifier, self._peaks, tagged)
@@ -95,11 +96,11 @@ class Evaluated:
             pixels=self.split.image(photograph),
             peaks=peaks,
             pseudo_masks=draws.instances(proposals, epoch=0),
-            predicted=_confident(self._predicted.instances(photograph.id), least),
-            refined=_confident(self._refined.instances(photograph.id), least),
+            predicted=_confident(self._predicted.instances(photograph.id), min_score),
+            refined=_confident(self._refined.instances(photograph.id), min_score),
             true=true.as_instances() if true else None,
         )
 
 
-def _confident(instances: Instances, least: float) -> Instances:
-    return confident(instances, least * instances.score.max(initial=0.0), MAX_PREDICTIONS)
+def _confident(instances: Instances, min_score: float) -> Instances:
+    return confident(instances, min_score * instances.score.max(initial=0.0), MAX_PREDICTIONS)

@@ -12,14 +12,14 @@ from ruamel.yaml import YAML
 from pipeline.common.errors import InputError
 from pipeline.dataset import index as dataset
 from pipeline.dataset.index import DatasetParameters
-from pipeline.dataset.sizing import fitting, sizes
+from pipeline.dataset.sizing import image_sizes, suggest_parameters
 from stages.common.yaml_files import read_yaml
 from wise.preset import DEFAULT, write_preset
 
-# What the pipeline is, without what it is tested and described with.
+# The pipeline without its tests and documentation.
 CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "requirements.txt"]
 CODE += ["Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
-# Not in the papers, and with either kind of proposals far better than without: docs/own-data.md.
+# Not in the papers, but much better with both kinds of proposals, see docs/own-data.md.
 BEYOND_THE_PAPERS = {
     "sampler": {"agreement_power": 32.0},
     "predictions": {"presence_weight": 0.5, "max_overlap": 0.6},
@@ -37,7 +37,8 @@ def new(
     tags: Annotated[
         Path,
         typer.Option(
-            exists=True, help="Their tags: a CSV file; COCO JSON; a folder of instances_LIST.json."
+            exists=True,
+            help="Their tags: a CSV or COCO file, or a folder of instances_LIST.json.",
         ),
     ],
     masks: Annotated[
@@ -45,14 +46,14 @@ def new(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Masks of any other objects, to train the proposal network on: instances.json "
-            "and images/. Without them proposals come from grouping, and nothing is trained.",
+            help="A folder with instances.json and images/: objects of any kind, to train the "
+            "proposal network on. Without it, proposals come from grouping.",
         ),
     ] = None,
 ) -> None:
     """Make a working copy of the pipeline for your photographs.
 
-    They stay where they are.
+    The photographs are not copied.
 
     Example: wise new cats --images ~/photographs --tags ~/photographs/tags.csv
     """
@@ -60,7 +61,7 @@ def new(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"{directory}: not empty; a new folder is needed")
     if directory.is_relative_to(images):
-        raise InputError(f"{directory}: inside of {images}; results must not lie among photographs")
+        raise InputError(f"{directory}: inside {images}; results must not be among the photographs")
     changes = _changes(images, tags, masks.resolve() if masks else None)
     _copy_code(directory)
     with (directory / "presets" / f"{PRESET}.yaml").open("w", encoding="utf-8") as file:
@@ -68,15 +69,15 @@ def new(
         yaml.default_flow_style = False
         yaml.dump(changes, file)
     write_preset(PRESET, directory)
-    _put_under_control(directory)
+    _initialize_repository(directory)
     typer.echo(
-        f"{directory}: ready; what was chosen for your photographs: presets/{PRESET}.yaml\n"
+        f"{directory}: ready; parameters for your photographs: presets/{PRESET}.yaml\n"
         f"next: cd {directory} && wise check && dvc repro"
     )
 
 
 def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
-    """What differs from the default, by stage and key."""
+    """Return the changes to the default preset, by stage and key."""
     default = read_yaml(SOURCE / "presets" / f"{DEFAULT}.yaml")
     own: dict[str, Any] = {
         "kind": "coco" if tags.is_dir() or tags.suffix == ".json" else "folder",
@@ -88,21 +89,21 @@ def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
         own |= _list_names(tags)
     parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
     train = dataset.read_listings(parameters, images)["train"]
-    batch = default["mask_rcnn"]["schedule"]["batch_size"]
+    batch_size = default["mask_rcnn"]["schedule"]["batch_size"]
     changes = {
         "scenes": {"train": 0, "val": 0, "source": 0},
         "dataset": own,
-        **fitting(len(train.images), sizes(train), batch),
+        **suggest_parameters(len(train.images), image_sizes(train), batch_size),
     }
-    for stage, better in BEYOND_THE_PAPERS.items():
-        changes[stage] = changes.get(stage, {}) | better
+    for stage, values in BEYOND_THE_PAPERS.items():
+        changes[stage] = changes.get(stage, {}) | values
     if masks:
         return changes | {"sharpmask": {"path": str(masks)}}
     return changes | {"proposals": {"method": "grouping"}}
 
 
 def _list_names(folder: Path) -> dict[str, str]:
-    """The lists of a folder of annotations that are called after training and validation."""
+    """Find the lists for training and validation by their names."""
     names = sorted(path.stem.removeprefix("instances_") for path in folder.glob("instances_*.json"))
     found = {}
     for split in ("train", "val"):
@@ -110,7 +111,7 @@ def _list_names(folder: Path) -> dict[str, str]:
         if not of_split:
             raise InputError(
                 f"{folder}: no instances_LIST.json with {split} in its name; "
-                f"there are the lists {', '.join(names) or 'none'}"
+                f"available: {', '.join(names) or 'none'}"
             )
         found[split] = of_split[0]
     return found
@@ -118,7 +119,7 @@ def _list_names(folder: Path) -> dict[str, str]:
 
 def _copy_code(directory: Path) -> None:
     if not (SOURCE / "dvc.yaml").is_file():
-        raise InputError(f"{SOURCE}: holds no pipeline to copy; install wise from a clone of it")
+        raise InputError(f"{SOURCE}: no pipeline to copy; install wise from a clone of it")
     directory.mkdir(parents=True, exist_ok=True)
     for name in CODE:
         if (SOURCE / name).is_dir():
@@ -129,8 +130,8 @@ def _copy_code(directory: Path) -> None:
             shutil.copy(SOURCE / name, directory / name)
 
 
-def _put_under_control(directory: Path) -> None:
-    """Make it a repository of git and of DVC, with a first commit: what experiments start from."""
+def _initialize_repository(directory: Path) -> None:
+    """Initialize git and DVC, and make the first commit, which experiments start from."""
     identity = ["-c", "user.name=wise new", "-c", "user.email=wise@localhost"]
     for command in (
         ["git", "init", "--quiet"],

@@ -39,7 +39,7 @@ def parameters() -> None:
 
 
 def reference(project: Path) -> str:
-    """Give the text of docs/parameters.md."""
+    """Return the text of docs/parameters.md."""
     defaults = read_yaml(project / "presets" / "scenes.yaml")
     tables = [
         f"\n## {stage}\n\n{parameter_table(model(stage), values)}"

@@ -83,24 +83,24 @@ def predict(
         raise typer.Exit(1)
 
 
-def make_predictor(detector: Path, score: float, refined: bool) -> PhotographPredictor:
-    """Put together what params.yaml and the shelf say."""
+def make_predictor(detector: Path, score: float, refine: bool) -> PhotographPredictor:
+    """Make a predictor with the parameters of params.yaml."""
     project, detector = root(), detector.resolve()
     with contextlib.chdir(project):
         shelf = Shelf(project)
-        # Of another project's classes the classifier knows nothing.
-        of_classifier = shelf.classifier if detector == shelf.detector.resolve() else None
+        # The classifier does not know the classes of another detector.
+        classifier = shelf.classifier if detector == shelf.detector.resolve() else None
         detections = read_parameters(PredictionsParameters, "predictions")
-        predictor = Predictor(detector, detections, of_classifier)
-        runtime.device()  # now, and not for every photograph, it is said what is missing
-        if not refined:
+        predictor = Predictor(detector, detections, classifier)
+        runtime.device()  # raises an error now rather than for each photograph
+        if not refine:
             return PhotographPredictor(predictor, score)
         refinement = read_parameters(RefinementParameters, "refinement")
         parameters = read_parameters(ProposalsParameters, "proposals")
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
-        supervision(parameters)  # likewise
+        supervision(parameters)  # so does this
         return PhotographPredictor(predictor, score, proposer_of(parameters), refinement)
 
 
@@ -111,7 +111,7 @@ def write_all(
     wanted: Sequence[Format],
     out: Path,
 ) -> tuple[int, list[str]]:
-    """Write every photograph's instances; give their number, and the files that broke."""
+    """Write the instances of each photograph; return their number, and the unreadable files."""
     collected = CocoFiles(classes)
     unreadable: list[str] = []
     instances = 0

@@ -11,15 +11,15 @@ from stages.common.yaml_files import read_yaml
 from wise.project import root
 
 DEFAULT = "scenes"
-BASE = "extends"  # the key that names the preset that this one changes
+BASE = "extends"  # the key that names the preset to change
 
 
 def preset(
     name: Annotated[str, typer.Argument(help="Name of a file in presets/, without .yaml.")],
 ) -> None:
-    """Write a preset into params.yaml.
+    """Write a preset to params.yaml.
 
-    A preset changes the default, or the preset that it extends.
+    A preset consists of changes to the default preset, or to the preset that it extends.
 
     Example: wise preset voc2012-animals
     """
@@ -44,7 +44,7 @@ def write_preset(name: str, project: Path) -> None:
 def _defaults(folder: Path) -> Any:
     """Read the default preset with its comments."""
     path = folder / f"{DEFAULT}.yaml"
-    read_yaml(path)  # says what is wrong with it
+    read_yaml(path)  # raises an error with one line
     return YAML().load(path.read_text(encoding="utf-8"))
 
 
@@ -54,10 +54,10 @@ def _changes(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     read: dict[Path, dict[str, Any]] = {}
     while name != DEFAULT:
         if name not in known:
-            raise InputError(f"no preset {name}; there are {', '.join(known)}")
+            raise InputError(f"no preset {name}; available: {', '.join(known)}")
         path = folder / f"{name}.yaml"
         if path in read:
-            raise InputError(f"presets/{path.name}: extends itself, through others or directly")
+            raise InputError(f"presets/{path.name}: extends itself, directly or through others")
         read[path] = read_yaml(path)
         name = read[path].pop(BASE, DEFAULT)
     return list(read.items())
@@ -77,7 +77,7 @@ def write_parameters(parameters: Any, project: Path) -> None:
 def _merge(into: Any, changes: dict[str, Any], where: str) -> None:
     for key, value in changes.items():
         if key not in into:
-            raise InputError(f"{where}: {key} is no parameter")
+            raise InputError(f"{where}: {key} is not a parameter")
         if isinstance(value, dict) != isinstance(into[key], dict):
             wanted = "a section of parameters" if isinstance(into[key], dict) else "a single value"
             raise InputError(f"{where}: {key}: {wanted} is needed")

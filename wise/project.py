@@ -19,7 +19,7 @@ def root() -> Path:
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
             return folder
-    raise InputError(f"{here}: in no project; go to a folder that holds dvc.yaml and stages/")
+    raise InputError(f"{here}: not in a project, which is a folder with dvc.yaml and stages/")
 
 
 def read_split(name: str) -> Split:

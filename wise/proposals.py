@@ -1,4 +1,4 @@
-"""`wise proposals`: what a store of proposals holds, and what it looks like."""
+"""`wise proposals`: describes stores of proposals, and draws those of an image."""
 
 import contextlib
 from pathlib import Path
@@ -33,30 +33,30 @@ PROPOSALS = Shelf().proposals["train"].path.parent
 def proposals(
     store: Annotated[Path, typer.Argument(help="A store, or a folder of stores.")] = PROPOSALS,
     image: Image = None,
-    best: Annotated[int, typer.Option(min=1, help="So many masks, the best ones.")] = 8,
-    peaks: Annotated[bool, typer.Option("--peaks", help="What each peak would draw.")] = False,
+    best: Annotated[int, typer.Option(min=1, help="Number of masks, those of highest score.")] = 8,
+    peaks: Annotated[bool, typer.Option("--peaks", help="Draw what each peak samples.")] = False,
     temperature: Annotated[
         float | None,
-        typer.Option(help="In place of sampler.temperature: towards 0 the most object-like."),
+        typer.Option(help="Replaces sampler.temperature; near 0, the highest objectness is drawn."),
     ] = None,
     agreement: Annotated[
-        float | None, typer.Option(help="In place of sampler.agreement_power.")
+        float | None, typer.Option(help="Replaces sampler.agreement_power.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of sampler.seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces sampler.seed.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Describe stores of proposals, or draw those of one image.
 
-    Drawn are the best ones or, with --peaks, what each peak would draw by the sampler's parameters
-    in params.yaml.
+    With an image id, it draws the proposals of highest score or, with --peaks, what the sampler
+    draws at each peak with its parameters in params.yaml.
 
     Example: wise proposals data/proposals/train 2007_000032 --peaks
     """
     stores = open_stores(store, ProposalStore, "proposals")
     if image is None:
         if peaks:
-            raise InputError("--peaks: of which image? wise proposals STORE IMAGE --peaks")
+            raise InputError("--peaks needs an image: wise proposals STORE IMAGE --peaks")
         show_contents({name: contents.of_proposals(s) for name, s in stores.items()}, as_json)
         return
     chosen = find_image(stores, image)
@@ -71,7 +71,7 @@ def proposals(
 
 
 def sampler_parameters(options: dict[str, float | None]) -> SamplerParameters:
-    """Read the sampler's parameters, replaced by the options that were given."""
+    """Read the sampler's parameters, and replace those that are given as options."""
     with contextlib.chdir(root()):
         values = read_parameters(SamplerParameters, "sampler").model_dump()
     given = {name: value for name, value in options.items() if value is not None}
@@ -81,7 +81,9 @@ def sampler_parameters(options: dict[str, float | None]) -> SamplerParameters:
 def _draws(
     store: ProposalStore, image: str, pixels: Pixels, parameters: SamplerParameters
 ) -> Pixels:
-    of_peaks = find_image(open_stores(Shelf(root()).peaks.path.parent, PeakStore, "peaks"), image)
-    draws = Sampler(of_peaks.path, store.path, parameters)(image)
-    classes = of_peaks.attributes["classes"]
-    return pictures.of_draws(pixels, of_peaks.points(image), store.proposals(image), draws, classes)
+    peak_store = find_image(open_stores(Shelf(root()).peaks.path.parent, PeakStore, "peaks"), image)
+    draws = Sampler(peak_store.path, store.path, parameters)(image)
+    classes = peak_store.attributes["classes"]
+    return pictures.of_draws(
+        pixels, peak_store.points(image), store.proposals(image), draws, classes
+    )

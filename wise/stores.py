@@ -17,25 +17,25 @@ from wise.project import read_split, root
 
 Store = TypeVar("Store", bound=RaggedStore)
 
-Image: TypeAlias = Annotated[str | None, typer.Argument(help="An image to draw: its id.")]
+Image: TypeAlias = Annotated[str | None, typer.Argument(help="Id of an image to draw.")]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Path of the PNG file.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def open_stores(path: Path, kind: Callable[[Path], Store], *stages: str) -> dict[str, Store]:
-    """Open the store at a path, or the stores in the folder at this path, by name.
+    """Open the store at a path, or all stores in the folder at this path, by name.
 
-    A path that does not exist is taken relative to the project's root.
+    A path that does not exist is relative to the project's root.
 
     Raises
     ------
     InputError
-        If there is no store, or one of another stage.
+        If there is no store, or another stage wrote it.
     """
     place = path if path.exists() else root() / path
     folders = [place] if _is_store(place) else sorted(filter(_is_store, place.glob("*")))
     if not folders:
-        raise InputError(f"{path}: no store here; to make one: dvc repro {stages[0]}")
+        raise InputError(f"{path}: no store here; create it with dvc repro {stages[0]}")
     return {folder.name: _open(folder, kind, stages) for folder in folders}
 
 
@@ -50,12 +50,12 @@ def _open(folder: Path, kind: Callable[[Path], Store], stages: tuple[str, ...]) 
         raise InputError(f"{folder}: zarr.json is broken") from None
     stage = store.attributes.get("stage")
     if stage not in stages:
-        raise InputError(f"{folder}: a store of the stage {stage}, not of {' or '.join(stages)}")
+        raise InputError(f"{folder}: written by the stage {stage}, not by {' or '.join(stages)}")
     return store
 
 
 def find_image(stores: Mapping[str, Store], image_id: str) -> Store:
-    """Give the store that holds an image, or raise InputError with the most similar names."""
+    """Return the store that contains an image, or raise InputError with the most similar ids."""
     for store in stores.values():
         if image_id in store:
             return store
@@ -67,21 +67,21 @@ def find_image(stores: Mapping[str, Store], image_id: str) -> Store:
 
 
 def photograph(store: RaggedStore, image_id: str) -> Pixels:
-    """Read the photograph of an image of a store.
+    """Read the photograph of an image in a store.
 
     Raises
     ------
     InputError
-        If no split of the project has it, or its size has changed.
+        If no split of the project contains it, or its size has changed.
     """
-    # An id may stand for one photograph in train and for another in val.
+    # The same id may mean different photographs in train and val.
     names = sorted(("train", "val"), key=lambda name: name != store.path.name)
     for name in names:
         split = read_split(name)
         for candidate in split.photographs:
             if candidate.id == image_id:
                 return _checked(split.image(candidate), store, image_id)
-    raise InputError(f"data/dataset knows no photograph {image_id}: is it of another project?")
+    raise InputError(f"data/dataset has no photograph {image_id}; is the store of another project?")
 
 
 def _checked(pixels: Pixels, store: RaggedStore, image_id: str) -> Pixels:
@@ -89,13 +89,13 @@ def _checked(pixels: Pixels, store: RaggedStore, image_id: str) -> Pixels:
         height, width = store.size(image_id)
         raise InputError(
             f"{image_id}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {width} x {height} "
-            f"in {store.path}; the photograph has changed: dvc repro"
+            f"in {store.path}; the photograph has changed: run dvc repro"
         )
     return pixels
 
 
 def show_contents(contents: Mapping[str, Mapping[str, Any]], as_json: bool) -> None:
-    """Print summaries of stores, a column per store: a table, or plain lines in a pipe."""
+    """Print summaries of stores, one column per store: a table, or plain lines in a pipe."""
     if as_json:
         typer.echo(json.dumps(contents, indent=1))
         return

@@ -1,7 +1,7 @@
-"""Photographs with annotations in COCO's format: categories are tags, masks are the truth.
+"""Datasets in COCO's format: photographs and annotation files.
 
-An image's tags are the names of the categories that it has, crowds too. Its masks are read for
-evaluation alone; a crowd's pixels are void. Lin et al., Microsoft COCO, 2014.
+The tags of an image are the categories of its annotations, including crowds. Masks are only read
+for evaluation, where the pixels of crowds are void. Lin et al., Microsoft COCO, 2014.
 """
 
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ from pipeline.common.segmentation import segmentation_rle
 from pipeline.dataset.listing import Listed
 
 Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
-# Polygons further out belong to another image, or could exhaust the memory when rasterized.
+# Corners further out are errors, and rasterizing them could exhaust the memory.
 Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
 
 
@@ -66,8 +66,8 @@ class _Document(_Entry):
 def read_lists(tags: Path, root: Path, names: Sequence[str]) -> dict[str, list[Listed]]:
     """Read the images of the lists `names`, or of the list '' if `tags` is a single file.
 
-    As in COCO, a folder of annotations holds `instances_NAME.json`, and photographs are in
-    `root / NAME`. If that folder does not exist, they are in `root`.
+    As in COCO, a folder of annotations contains `instances_NAME.json`, and the photographs are in
+    `root / NAME`, or in `root` if this folder does not exist.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def annotation_file(tags: Path, name: str) -> Path:
 
 
 def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str, ...]) -> Truth:
-    """Read the masks of the photographs, as far as all objects of the `classes` have one.
+    """Read the masks of the photographs in which every object of the `classes` has a mask.
 
     Raises
     ------
     InputError
-        If a mask cannot be read, or is of another size than its photograph.
+        If a mask cannot be read, or has another size than its photograph.
     """
     document = _read(path)
     labels = {c.id: classes.index(c.name) for c in document.categories if c.name in classes}
@@ -110,7 +110,7 @@ def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str
             _check_size(path, entry, photograph)
             others = other_objects[entry.id]
             images.append(_true_image(path, photograph, annotations, labels, others))
-    # Without any mask at all an image without objects is no truth either.
+    # Without a single mask, an image without objects is not known to have none.
     if not any(annotation.segmentation for annotation in document.annotations):
         images = []
     return Truth(classes=classes, images=tuple(images))
@@ -122,13 +122,13 @@ def _listed(path: Path, root: Path, name: str) -> list[Listed]:
     tags: dict[int | str, set[str]] = {image.id: set() for image in document.images}
     files = {image.file_name for image in document.images}
     if min(len(tags), len(files)) < len(document.images):
-        raise InputError(f"{path}: images: an id or a file_name is there twice")
+        raise InputError(f"{path}: images: an id or file_name occurs twice")
     for annotation in document.annotations:
         where = f"{path}: annotation {annotation.id}"
         if annotation.image_id not in tags:
-            raise InputError(f"{where}: of no image: {annotation.image_id}")
+            raise InputError(f"{where}: no image has the id {annotation.image_id}")
         if annotation.category_id not in names:
-            raise InputError(f"{where}: of no category: {annotation.category_id}")
+            raise InputError(f"{where}: no category has the id {annotation.category_id}")
         tags[annotation.image_id].add(names[annotation.category_id])
     prefix = f"{name}/" if name and (root / name).is_dir() else ""
     return [
@@ -141,7 +141,7 @@ def _read(path: Path) -> _Document:
     try:
         return _Document.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; annotations in COCO's format are needed") from None
+        raise InputError(f"{path}: no such file; expected annotations in COCO's format") from None
     except ValidationError as error:
         raise InputError(f"{path}: not COCO annotations: {first_error(error)}") from None
     except OSError as error:

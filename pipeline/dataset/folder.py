@@ -1,13 +1,13 @@
 """A folder of photographs and a table of their tags.
 
-The table is a CSV file (comma, semicolon or tabulator; UTF-8) in one of three shapes, told
-apart by its header:
+The table is a CSV file in UTF-8, separated by commas, semicolons or tabs. Its header tells which
+of three forms it has:
 
-- `image,tags`: the tags of an image in one cell, separated by `;`
-- `image,tag`: a row for every pair of image and tag
-- `image,cat,dog,...`: a column for every tag, 1 where the image shows it and else 0
+- `image,tags`: one row per image, with its tags in one cell, separated by `;`
+- `image,tag`: one row per pair of image and tag
+- `image,cat,dog,...`: one column per tag, 1 if the image shows it and 0 otherwise
 
-A column `split`, in any of them, names the list that an image belongs to.
+In each form, an optional column `split` names the list that an image belongs to.
 """
 
 import csv
@@ -27,10 +27,10 @@ IMAGE, TAGS, TAG, SPLIT = "image", "tags", "tag", "split"
 class Row(NamedTuple):
     """A row of the table.
 
-    where : file and line, for error messages.
+    where : file and line, for messages.
     image : path of the image.
-    tags : of the image.
-    split : name of the list; empty if there is none.
+    tags : names of classes.
+    split : name of the list, or '' without one.
     """
 
     where: str
@@ -40,28 +40,28 @@ class Row(NamedTuple):
 
 
 def read_table(path: Path) -> dict[str, list[Listed]]:
-    """Read the images of every list; images without a list are under ''.
+    """Read the images of each list by its name; images without a list are under ''.
 
     Raises
     ------
     InputError
-        If the file is missing, is not CSV in one of the three forms, or contradicts itself.
+        If the file is missing, is not CSV in one of the three forms, or is inconsistent.
     """
     header, records = _records(path)
     rows = [_row(path, header, line, cells) for line, cells in records]
     if not rows:
-        raise InputError(f"{path}: no image; there is nothing below the header")
+        raise InputError(f"{path}: no images below the header")
     images: dict[str, Row] = {}
     for row in rows:
-        met = images.get(row.image)
-        if met is None:
+        earlier = images.get(row.image)
+        if earlier is None:
             images[row.image] = row
         elif TAG not in header:
-            raise InputError(f"{row.where}: names {row.image} again, as {met.where} does")
-        elif met.split != row.split:
-            raise InputError(f"{row.where}: {row.image} is in another split at {met.where}")
+            raise InputError(f"{row.where}: {row.image} is listed again, first at {earlier.where}")
+        elif earlier.split != row.split:
+            raise InputError(f"{row.where}: {row.image} has another split at {earlier.where}")
         else:
-            images[row.image] = met._replace(tags=met.tags | row.tags)
+            images[row.image] = earlier._replace(tags=earlier.tags | row.tags)
     lists: dict[str, list[Listed]] = {}
     for row in images.values():
         lists.setdefault(row.split, []).append(Listed(row.image, row.image, row.tags))
@@ -76,8 +76,8 @@ def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     delimiter = next((mark for mark, names in headers.items() if IMAGE in names), None)
     if delimiter is None:
         raise InputError(
-            f"{path}: line 1: no column {IMAGE!r}; a header is needed: image,tags or image,tag "
-            "or image and a column of 0 and 1 for every class"
+            f"{path}: line 1: no column {IMAGE!r}; the header must be image,tags or image,tag, "
+            "or image and one column per class"
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records = _numbered(path, reader)
@@ -95,14 +95,14 @@ def _numbered(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, li
             if any(cell.strip() for cell in cells):
                 yield line, cells
     except csv.Error as error:
-        raise InputError(f"{path}: after line {line}: not CSV ({error})") from None
+        raise InputError(f"{path}: not CSV after line {line} ({error})") from None
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a table of tags is needed") from None
+        raise InputError(f"{path}: no such file; expected a table of tags") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8; save it as 'CSV UTF-8'") from None
     except OSError as error:
@@ -111,35 +111,35 @@ def _text(path: Path) -> str:
 
 def _header(cells: Iterable[str]) -> list[str]:
     names = [_clean(cell) for cell in cells]
-    own = {IMAGE, TAGS, TAG, SPLIT}
-    return [name.lower() if name.lower() in own else name for name in names]
+    known = {IMAGE, TAGS, TAG, SPLIT}
+    return [name.lower() if name.lower() in known else name for name in names]
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path}: line 1: two columns {twice!r}")
+        raise InputError(f"{path}: line 1: column {twice!r} occurs twice")
     columns = set(header) - {IMAGE, SPLIT}
     if "" in columns:
-        raise InputError(f"{path}: line 1: a column without a name")
+        raise InputError(f"{path}: line 1: a column has no name")
     if not columns:
-        raise InputError(f"{path}: line 1: no tags; a column tags, tag or of a class is needed")
+        raise InputError(f"{path}: line 1: no tags; add a column tags or tag, or one per class")
     if columns & {TAGS, TAG} and len(columns) > 1:
         raise InputError(
-            f"{path}: line 1: {', '.join(sorted(columns))}: beside {IMAGE} and {SPLIT} there is "
-            "either tags, or tag, or a column for every class"
+            f"{path}: line 1: {', '.join(sorted(columns))}: besides {IMAGE} and {SPLIT}, the table "
+            "has either tags, or tag, or one column per class"
         )
 
 
 def _row(path: Path, header: list[str], line: int, cells: list[str]) -> Row:
     where = f"{path}: line {line}"
     if len(cells) != len(header):
-        raise InputError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+        raise InputError(f"{where}: {len(cells)} cells, but the header has {len(header)}")
     values = dict(zip(header, cells, strict=True))
     image = values.pop(IMAGE).strip()
     split = _clean(values.pop(SPLIT, ""))
     if not image:
-        raise InputError(f"{where}: no image")
+        raise InputError(f"{where}: the image is missing")
     return Row(where, image, _tags(where, values), split)
 
 
@@ -150,7 +150,7 @@ def _tags(where: str, values: Mapping[str, str]) -> frozenset[str]:
         return frozenset(filter(None, [_clean(values[TAG])]))
     for name, value in values.items():
         if value.strip() not in ("0", "1"):
-            raise InputError(f"{where}: {name} = {value!r}: 0 or 1 is needed")
+            raise InputError(f"{where}: {name} is {value!r}, but must be 0 or 1")
     return frozenset(name for name, value in values.items() if value.strip() == "1")
 
 

@@ -1,4 +1,4 @@
-"""Reading of datasets: an index of each split and, separately, its ground truth."""
+"""Reading of datasets: an index of each split and, separately, its true masks."""
 
 import difflib
 from collections import Counter
@@ -49,12 +49,12 @@ class DatasetParameters(Parameters):
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("every class may be named once")
+            raise ValueError("a class is listed twice")
         if self.train == self.val:
             raise ValueError("train and val must be different lists")
-        of_voc = [f"{self.path.rstrip('/')}/{part}" for part in ("ImageSets/Main", "Annotations")]
-        if self.kind == "voc" and self.tags not in of_voc:
-            raise ValueError(f"tags of the kind voc must be {' or '.join(of_voc)}")
+        allowed = [f"{self.path.rstrip('/')}/{part}" for part in ("ImageSets/Main", "Annotations")]
+        if self.kind == "voc" and self.tags not in allowed:
+            raise ValueError(f"tags must be {' or '.join(allowed)} for kind voc")
         return self
 
 
@@ -71,7 +71,7 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
         If the lists or the tags cannot be read.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; dataset.path must be that of the photographs")
+        raise InputError(f"{root}: no such folder; dataset.path is the folder of the photographs")
     names = {"train": parameters.train, "val": parameters.val}
     lists = _lists(parameters, root, tuple(names.values()))
     if set(lists) == {""}:
@@ -81,8 +81,8 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
     listings = {}
     for split, name in names.items():
         if not lists.get(name):
-            there = ", ".join(sorted(filter(None, lists))) or "none"
-            raise InputError(f"{parameters.tags}: no images of the list {name}; there are: {there}")
+            available = ", ".join(sorted(filter(None, lists))) or "none"
+            raise InputError(f"{parameters.tags}: no images of list {name}; available: {available}")
         listings[split] = Listing(root, tuple(lists[name]))
     return listings
 
@@ -95,7 +95,9 @@ def _lists(
         lists = folder.read_table(Path(parameters.tags))
         if "" in lists and len(lists) > 1:
             without = lists[""][0].id
-            raise InputError(f"{parameters.tags}: {without}: no split, though other images have")
+            raise InputError(
+                f"{parameters.tags}: {without} has no split, but other images have one"
+            )
         return lists
     if parameters.kind == "coco":
         return coco_target.read_lists(Path(parameters.tags), root, names)
@@ -104,13 +106,13 @@ def _lists(
 
 
 def _random_split(images: Sequence[Listed], fraction: float) -> tuple[list[Listed], list[Listed]]:
-    """Split images by a digest of their names: adding an image does not move the others.
+    """Split images by a digest of their names, so that adding an image does not move the others.
 
-    Both lists have at least one image.
+    Both lists get at least one image.
     """
     if len(images) < 2:
-        raise InputError(f"{len(images)} image: at least one to train on and one more are needed")
-    # The first 32 bits; the lowest digest is always for evaluation, the highest never.
+        raise InputError(f"too few images ({len(images)}); at least one per list is needed")
+    # The first 32 bits. The image of the lowest digest is always evaluated, the highest never.
     digest = {image.id: int(sha256(image.id.encode()).hexdigest()[:8], 16) for image in images}
     by_digest = sorted(digest, key=lambda name: (digest[name], name))
     evaluated = {name for name in by_digest if digest[name] < fraction * 2**32} | {by_digest[0]}
@@ -124,7 +126,7 @@ def _random_split(images: Sequence[Listed], fraction: float) -> tuple[list[Liste
 def choose_classes(
     parameters: DatasetParameters, listings: Mapping[str, Listing]
 ) -> tuple[str, ...]:
-    """Return the classes of the parameters, or all tags of the training images by default.
+    """Return the classes of the parameters, by default all tags of the training images.
 
     Raises
     ------
@@ -137,8 +139,8 @@ def choose_classes(
             near = difflib.get_close_matches(name, known, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
             raise InputError(
-                f"dataset.classes: no image of the list {parameters.train} shows {name}; "
-                f"{guess}they show: {', '.join(known) or 'none'}"
+                f"dataset.classes: no image of the list {parameters.train} has the tag {name}; "
+                f"{guess}its tags are: {', '.join(known) or 'none'}"
             )
     if not known:
         raise InputError(f"{parameters.tags}: no image of the list {parameters.train} has a tag")
@@ -166,7 +168,7 @@ def read_splits(parameters: DatasetParameters, root: Path, unfinished: Path) -> 
 def read_truths(
     parameters: DatasetParameters, root: Path, splits: Mapping[str, Split]
 ) -> dict[str, Truth]:
-    """Read the true masks of the splits, as far as there are any.
+    """Read the true masks of the splits; a truth without images means that there are none.
 
     Raises
     ------
@@ -187,15 +189,15 @@ def _read_truth(parameters: DatasetParameters, root: Path, name: str, split: Spl
 
 
 def concerns(splits: Mapping[str, Split]) -> list[str]:
-    """Return warnings, one line each, about what is allowed but most likely a mistake."""
+    """Return warnings about likely mistakes, one line each."""
     train, val = splits["train"], splits["val"]
     seen = Counter(tag for photograph in train.photographs for tag in photograph.tags)
     lines = [
-        f"every training image shows {name}: there is nothing to learn from"
+        f"every training image shows {name}: without negative examples it cannot be learned"
         for name in train.classes
         if seen[name] == len(train.photographs)
     ]
     shared = {p.sha256 for p in train.photographs} & {p.sha256 for p in val.photographs}
     if shared:
-        lines.append(f"{len(shared)} photographs are in both lists: val is not held out")
+        lines.append(f"photographs in both lists: {len(shared)}, so val is not held out")
     return lines

@@ -1,4 +1,4 @@
-"""Lists of images, the common form of all datasets, and their decoding."""
+"""Lists of images, the common form of all dataset formats, and their decoding."""
 
 import os
 import unicodedata
@@ -50,30 +50,30 @@ class Listing:
 
 
 def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Path) -> Split:
-    """Decode every image of a list once, and index it with those of its tags that are classes.
+    """Decode each image of a list and index it; tags that are not in `classes` are dropped.
 
     Parameters
     ----------
-    name : of the list, for the progress bar.
-    unfinished : file in which results are recorded, and from which an interrupted call resumes.
+    name : name of the list, for the progress bar.
+    unfinished : file of the results so far, from which an interrupted call resumes.
 
     Raises
     ------
     InputError
         If a photograph is missing or broken, or is outside the folder.
     """
-    known = _noted(unfinished)
+    known = _read_finished(unfinished)
     remaining = listing.images[len(known) :]
-    with unfinished.open("a") as notes:
+    with unfinished.open("a") as file:
         for found in map_images(partial(photograph, listing.root, classes), remaining, name):
-            notes.write(f"{found.model_dump_json()}\n")
-            notes.flush()
+            file.write(f"{found.model_dump_json()}\n")
+            file.flush()
             known.append(found)
     return Split(root=str(listing.root), classes=classes, photographs=tuple(known))
 
 
-def _noted(file: Path) -> list[Photograph]:
-    """Read a file with one photograph per line, and remove an incomplete last line."""
+def _read_finished(file: Path) -> list[Photograph]:
+    """Read a file with one photograph per line; an incomplete last line is cut off."""
     if not file.exists():
         return []
     content = file.read_bytes()
@@ -105,21 +105,21 @@ def photograph(root: Path, classes: tuple[str, ...], image: Listed) -> Photograp
 
 
 def inside(root: Path, file: str) -> Path:
-    """Return the path of a file in a folder; its name may be in Unicode form NFC or NFD.
+    """Return the path of a file in a folder. Its name may be in Unicode form NFC or NFD.
 
     Raises
     ------
     InputError
-        If the file does not exist, or is outside the folder: by an absolute path, `..` or a link.
+        If the file does not exist, or is outside the folder (absolute path, `..` or a link).
     """
     if "\0" in file or "\\" in file or is_outside(file):
-        raise InputError(f"{file!r}: not a path in {root}; allowed are names and a/b/name.jpg")
+        raise InputError(f"{file!r}: not a path inside {root}, such as name.jpg or a/b/name.jpg")
     try:
         path = next(path for path in _spellings(root, file) if path.is_file())
     except (OSError, StopIteration):
         raise InputError(f"{root / file}: no such image") from None
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path}: a link that leaves {root}")
+        raise InputError(f"{path}: a link to a file outside {root}")
     return path
 
 

@@ -10,38 +10,40 @@ from pipeline.common.errors import InputError
 from pipeline.common.images import open_image
 from pipeline.dataset.listing import Listing, inside
 
-# Samples in a training that was long enough for the embedded scenes and the animals of VOC:
+# Numbers of training samples that were enough for the generated scenes and the animals of VOC:
 # 240 x 12 and 1,464 x 5 for the classifier, 240 x 8 and 1,464 x 3 for the detector.
 PRM_SAMPLES, MASK_RCNN_SAMPLES = 6000, 4000
 MIN_EPOCHS, MAX_EPOCHS = 2, 30
-# A multiple of the networks' largest stride.
-STEP = 32
-# Photographs whose headers are read to estimate the median size.
+# The largest stride of the networks; sizes are multiples of it.
+STRIDE = 32
+# Maximum number of photographs that are opened to estimate the median size.
 MAX_OPENED = 1000
 
 
-def fitting(images: int, sizes: Sequence[tuple[int, int]], batch: int) -> dict[str, Any]:
-    """Return the changes to the default parameters that fit a dataset.
+def suggest_parameters(
+    images: int, sizes: Sequence[tuple[int, int]], batch_size: int
+) -> dict[str, Any]:
+    """Suggest changes to the default parameters for a dataset.
 
     Parameters
     ----------
     images : number of training photographs.
-    sizes : width and height of all or some of them, in pixels.
-    batch : batch size of the detector's training.
+    sizes : width and height of some or all of them, in pixels.
+    batch_size : batch size of the detector's training.
 
     Returns
     -------
-    For every stage, the parameters that change.
+    The changed parameters of each stage.
     """
     short = statistics.median(min(size) for size in sizes)
     long = statistics.median(max(size) for size in sizes)
-    min_size = _in_steps(short, 128, 256)
-    max_size = min(_in_steps(min_size * long / short, min_size, 2 * min_size), 448)
+    min_size = _multiple_of_stride(short, 128, 256)
+    max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 448)
     epochs = _epochs(MASK_RCNN_SAMPLES, images)
-    steps = epochs * images // batch
+    steps = epochs * images // batch_size
     return {
         "prm": {
-            "image_size": _in_steps((short + long) / 2, 160, 352),
+            "image_size": _multiple_of_stride((short + long) / 2, 160, 352),
             "schedule": {"epochs": _epochs(PRM_SAMPLES, images)},
         },
         "sampler": {"draws_per_peak": epochs},
@@ -56,11 +58,11 @@ def _epochs(samples: int, images: int) -> int:
     return min(max(round(samples / images), MIN_EPOCHS), MAX_EPOCHS)
 
 
-def _in_steps(size: float, minimum: int, maximum: int) -> int:
-    return min(max(round(size / STEP) * STEP, minimum), maximum)
+def _multiple_of_stride(size: float, minimum: int, maximum: int) -> int:
+    return min(max(round(size / STRIDE) * STRIDE, minimum), maximum)
 
 
-def sizes(listing: Listing) -> list[tuple[int, int]]:
+def image_sizes(listing: Listing) -> list[tuple[int, int]]:
     """Read the width and height, in pixels, of at most `MAX_OPENED` images of a list.
 
     Raises
@@ -71,12 +73,12 @@ def sizes(listing: Listing) -> list[tuple[int, int]]:
     step = math.ceil(len(listing.images) / MAX_OPENED)
     found = []
     for image in listing.images[::step]:
-        # `wise check` reports the images that cannot be read.
+        # `wise check` reports images that cannot be read.
         with (
             contextlib.suppress(InputError),
             open_image(inside(listing.root, image.file)) as opened,
         ):
             found.append(opened.size)
     if not found:
-        raise InputError(f"{listing.root}: none of the images that the tags name can be read")
+        raise InputError(f"{listing.root}: none of the listed images can be read")
     return found

@@ -1,9 +1,13 @@
 """Datasets in Pascal VOC's format: lists, tags and, separately, true masks.
 
-The folder of a year holds `JPEGImages/ID.jpg`, the lists `ImageSets/{Segmentation,Main}/LIST.txt`,
-image-level tags either in `ImageSets/Main/CLASS_LIST.txt` or as the names of the objects in
-`Annotations/ID.xml`, and for some images the masks `SegmentationObject/ID.png` (number of the
-instance) and `SegmentationClass/ID.png` (number of the class), where 255 is void.
+The folder of a year contains:
+
+- `JPEGImages/ID.jpg`: the photographs
+- `ImageSets/{Segmentation,Main}/LIST.txt`: the ids of a list
+- `ImageSets/Main/CLASS_LIST.txt`, or the object names in `Annotations/ID.xml`: the tags
+- `SegmentationObject/ID.png` and `SegmentationClass/ID.png`, for some images: the number of the
+  instance and of the class at each pixel, where 255 is void
+
 Everingham et al., The PASCAL VOC 2012 development kit.
 """
 
@@ -32,37 +36,38 @@ TagSource = Literal["main", "annotations"]
 
 
 def read_list(folder: Path, name: str, classes: Collection[str], tags: TagSource) -> list[Listed]:
-    """Read the images of the list `name` and which of the `classes` (none: of all) they show.
+    """Read the images of a list and which of the `classes` they show; by default, of all classes.
 
-    Objects marked difficult count as present, as in PRM. Boxes and masks are not read.
+    As in PRM, objects marked difficult count as present. Boxes and masks are not read.
 
     Raises
     ------
     InputError
-        If a file is missing, broken, or contradicts another.
+        If a file is missing or broken, or two files contradict each other.
     """
     ids = _image_ids(folder, name)
     if tags == "main":
         wanted = classes or _classes_of_lists(folder, name)
-        seen = _seen_in_lists(folder, name, ids, wanted)
+        seen = _tags_of_lists(folder, name, ids, wanted)
     else:
-        seen = _named(folder, ids)
+        seen = _names_in_annotations(folder, ids)
     return [Listed(i, f"JPEGImages/{i}.jpg", frozenset(seen[i])) for i in ids]
 
 
 def read_truth(folder: Path, name: str, split: Split) -> Truth:
-    """Read the masks of those photographs of `split` (the list `name`) that have any.
+    """Read the masks of the photographs of `split`, the list `name`, that have masks.
 
-    An instance is of the class that most of its pixels have. Instances of classes that the
-    split leaves out are background, and counted. Classes are numbered from 1 in alphabetical
-    order, which is VOC's own numbering, among all that `ImageSets/Main` has files for (or,
-    without such files, that `Annotations` names); tags that contradict this numbering are an
-    error.
+    The class of an instance is the class of most of its pixels. Instances of classes that are not
+    in the split are counted, and become background.
+
+    As in VOC, classes are numbered from 1 in alphabetical order. These are the classes that have
+    files in `ImageSets/Main` or, without such files, names in `Annotations`. Masks whose classes
+    mostly contradict the tags are an error.
 
     Raises
     ------
     InputError
-        If a mask is broken, of another size than its photograph, or of an unknown class.
+        If a mask is broken, has another size than its photograph, or an unknown class.
     """
     masked = [p for p in split.photographs if _mask_file(folder, "Object", p.id).is_file()]
     if not masked:
@@ -80,25 +85,25 @@ def read_truth(folder: Path, name: str, split: Split) -> Truth:
 def _image_ids(folder: Path, name: str) -> list[str]:
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: no such folder; that of a VOC year is needed (JPEGImages, ...)"
+            f"{folder}: no such folder; expected the folder of a VOC year (JPEGImages, ...)"
         )
     sets = folder / "ImageSets"
     candidates = [sets / part / f"{name}.txt" for part in ("Segmentation", "Main")]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        raise InputError(f"{sets}: no list {name}; there are: {_listed(_lists(folder))}")
+        raise InputError(f"{sets}: no list {name}; available: {_listed(_lists(folder))}")
     ids = [line.split()[0] for line in _lines(path)]
     if not ids:
-        raise InputError(f"{path}: empty; a list of image ids is needed")
-    met = set()
+        raise InputError(f"{path}: empty; expected a list of image ids")
+    seen = set()
     for image_id in ids:
-        if image_id in met:
-            raise InputError(f"{path}: names {image_id} twice")
-        met.add(image_id)
+        if image_id in seen:
+            raise InputError(f"{path}: {image_id} is listed twice")
+        seen.add(image_id)
         if not _is_file_name(image_id):
-            raise InputError(f"{path}: {image_id} is no image id: it leaves the folder")
+            raise InputError(f"{path}: {image_id} is not an image id: it leaves the folder")
         if not _image_file(folder, image_id).is_file():
-            raise InputError(f"{path}: names {image_id}, which is not in {folder / 'JPEGImages'}")
+            raise InputError(f"{path}: {image_id} is not in {folder / 'JPEGImages'}")
     return ids
 
 
@@ -129,7 +134,7 @@ def _classes_of_lists(folder: Path, name: str) -> list[str]:
     return sorted(stem.removesuffix(f"_{name}") for stem in stems - of_others)
 
 
-def _seen_in_lists(
+def _tags_of_lists(
     folder: Path, name: str, ids: Sequence[str], classes: Iterable[str]
 ) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {image_id: set() for image_id in ids}
@@ -138,7 +143,7 @@ def _seen_in_lists(
         flags = _flags(path)
         for image_id in ids:
             if image_id not in flags:
-                raise InputError(f"{path}: no tag for {image_id}; Annotations need no list")
+                raise InputError(f"{path}: no tag for {image_id}; try the tags in Annotations")
             if flags[image_id] != "-1":
                 seen[image_id].add(class_name)
     return seen
@@ -147,17 +152,17 @@ def _seen_in_lists(
 def _flags(path: Path) -> dict[str, str]:
     """Map image ids to 1 (present), 0 (only difficult objects) or -1 (absent)."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; there must be one of every class and list")
+        raise InputError(f"{path}: no such file; each class needs one per list")
     flags = {}
     for line in _lines(path):
         image_id, *rest = line.split()
         if rest not in (["1"], ["0"], ["-1"]):
-            raise InputError(f"{path}: '{line}': an image id and 1, 0 or -1 are needed")
+            raise InputError(f"{path}: '{line}': expected an image id and 1, 0 or -1")
         flags[image_id] = rest[0]
     return flags
 
 
-def _named(folder: Path, ids: Iterable[str]) -> dict[str, set[str]]:
+def _names_in_annotations(folder: Path, ids: Iterable[str]) -> dict[str, set[str]]:
     """Map image ids to the names of the objects in their annotations."""
     return {i: _object_names(folder / "Annotations" / f"{i}.xml") for i in ids}
 
@@ -171,19 +176,19 @@ def _object_names(path: Path) -> set[str]:
     try:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such annotation") from None
+        raise InputError(f"{path}: no such annotation file") from None
     except (ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path}: broken XML ({error})") from None
     names = [(node.findtext("name") or "").strip() for node in root.iter("object")]
     if "" in names:
-        raise InputError(f"{path}: an object without a name")
+        raise InputError(f"{path}: an object has no name")
     return set(names)
 
 
 def _true_image(
     folder: Path, numbered: Sequence[str], classes: Sequence[str], photograph: Photograph
 ) -> TrueImage:
-    """The true instances of a photograph; `numbered` are the classes in the order of numbers."""
+    """Read the true instances of a photograph; `numbered` are the classes by their numbers."""
     objects = _read_numbers(_mask_file(folder, "Object", photograph.id), photograph)
     path = _mask_file(folder, "Class", photograph.id)
     kinds = _read_numbers(path, photograph)
@@ -194,7 +199,7 @@ def _true_image(
         kind = _majority(kinds[mask])
         if not 1 <= kind <= len(numbered):
             raise InputError(
-                f"{path}: instance {number} is of class {kind}; there are 1 to {len(numbered)}: "
+                f"{path}: instance {number} has class {kind}; classes are 1 to {len(numbered)}: "
                 f"{_listed(numbered)}"
             )
         if numbered[kind - 1] in classes:
@@ -227,7 +232,7 @@ def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
     """Read the numbers of a mask file, uint8 (height, width)."""
     with open_image(path) as image:
         if image.mode not in ("P", "L"):
-            raise InputError(f"{path}: a PNG with a palette is needed, not one of {image.mode}")
+            raise InputError(f"{path}: expected a PNG with a palette, not mode {image.mode}")
         if image.size != (photograph.width, photograph.height):
             raise InputError(
                 f"{path}: {image.width} x {image.height} pixels, "
@@ -247,8 +252,8 @@ def _check_numbering(
     ]
     if sum(tagged) < len(tagged) / 2:
         raise InputError(
-            f"{folder / 'SegmentationClass'}: most instances are of classes that their images are "
-            f"not tagged with; classes must be numbered from 1 in this order: {_listed(numbered)}"
+            f"{folder / 'SegmentationClass'}: most instances have classes that are not tags of "
+            f"their images; classes must be numbered from 1 in this order: {_listed(numbered)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Each fault and weakness of a dataset, made on purpose, is found; a sound one has none."""
+"""Errors and warnings of `wise check`."""
 
 import shutil
 
@@ -15,7 +15,7 @@ SIDE = check.TINY_SIDE
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Twenty cats and twenty dogs, one of each for evaluation, and nothing wrong."""
+    """Twenty cats and twenty dogs, one of each for evaluation, without problems."""
     monkeypatch.setattr(listing, "ordered_map", lambda call, items, workers: map(call, items))
     monkeypatch.setattr(check, "FEW_IMAGES", 15)
     rng = np.random.default_rng(0)
@@ -42,23 +42,23 @@ def found(folder, **changed):
     return [tuple(problem) for problem in check.check(settings, folder).problems]
 
 
-def test_a_sound_dataset_has_no_findings(folder):
+def test_a_good_dataset_has_no_problems(folder):
     assert found(folder) == []
 
 
-def test_broken_and_missing_images_are_wrong(folder):
+def test_broken_and_missing_images_are_errors(folder):
     (folder / "03.png").write_bytes((folder / "03.png").read_bytes()[:99])
     (folder / "04.png").unlink()
     (broken, missing) = found(folder)
-    assert broken[0] == missing[0] == "wrong"
+    assert broken[0] == missing[0] == "error"
     assert "03.png: broken image" in broken[1]
     assert "04.png: no such image" in missing[1]
 
 
-def test_an_unreadable_table_is_wrong(folder):
+def test_an_unreadable_table_is_an_error(folder):
     replace(folder, "image,", "file,")
     ((level, message),) = found(folder)
-    assert level == "wrong"
+    assert level == "error"
     assert "no column 'image'" in message
 
 
@@ -66,37 +66,37 @@ def test_the_same_photograph_is_noticed(folder):
     shutil.copy(folder / "05.png", folder / "06.png")
     shutil.copy(folder / "07.png", folder / "00.png")
     across, *same = found(folder)
-    assert across == ("weak", "1 photographs are in both lists: val is not held out")
+    assert across == ("warning", "photographs in both lists: 1, so val is not held out")
     assert [message for _, message in same] == [
-        "the same photograph, 2 times: 05.png, 06.png",
-        "the same photograph, 2 times: 07.png, 00.png",
+        "the same photograph 2 times: 05.png, 06.png",
+        "the same photograph 2 times: 07.png, 00.png",
     ]
 
 
 def test_a_misspelt_tag_is_noticed(folder):
     replace(folder, "30.png,dog", "30.png,Dogs")
     assert found(folder) == [
-        ("weak", "class Dogs: 1 training images are few; is dog meant?"),
+        ("warning", "class Dogs: few training images (1); did you mean dog?"),
     ]
     (unknown, without) = found(folder, classes=["cat", "dog"])
     assert unknown == (
-        "weak",
-        "tag Dogs (1 images) is no class of dataset.classes; nearest class: dog",
+        "warning",
+        "tag Dogs (images: 1) is not in dataset.classes; nearest class: dog",
     )
-    assert without[1].startswith("1 training images show no class")
+    assert without[1].startswith("training images without a class: 1")
 
 
-def test_classes_that_come_together_are_noticed(folder):
+def test_classes_that_always_occur_together_are_noticed(folder):
     table = folder / "tags.csv"
     rows = table.read_text().splitlines()
     dogs = [row for row in rows if ",dog," in row]
     table.write_text("\n".join(rows + [row.replace("dog", "lead") for row in dogs]))
     assert found(folder) == [
-        ("weak", "classes dog and lead always come together: tags cannot tell them apart")
+        ("warning", "classes dog and lead always occur together: tags cannot tell them apart")
     ]
     table.write_text("\n".join(rows + [row.replace("dog", "lead") for row in dogs[:17]]))
     assert found(folder) == [
-        ("weak", "class lead never comes without dog: its peaks may be those of dog")
+        ("warning", "class lead never occurs without dog: its peaks may lie on dog")
     ]
 
 
@@ -104,14 +104,14 @@ def test_unlisted_and_tiny_photographs_are_noticed(folder):
     Image.new("RGB", (SIDE, SIDE)).save(folder / "new.webp")
     Image.new("RGB", (SIDE, SIDE - 1)).save(folder / "01.png")
     assert found(folder) == [
-        ("weak", "1 photographs are in neither list: new.webp"),
-        ("weak", f"1 photographs are below {SIDE} pixels on a side: 01.png"),
+        ("warning", "photographs in neither list (1): new.webp"),
+        ("warning", f"photographs with a side below {SIDE} pixels (1): 01.png"),
     ]
 
 
-def test_settings_fit_the_number_and_the_size_of_photographs():
-    small = sizing.fitting(40, [(100, 140)], batch=4)
-    large = sizing.fitting(100_000, [(3000, 4000)], batch=4)
+def test_suggested_parameters_depend_on_the_number_and_size_of_photographs():
+    small = sizing.suggest_parameters(40, [(100, 140)], batch_size=4)
+    large = sizing.suggest_parameters(100_000, [(3000, 4000)], batch_size=4)
     assert small["prm"]["schedule"]["epochs"] == sizing.MAX_EPOCHS
     assert large["prm"]["schedule"]["epochs"] == sizing.MIN_EPOCHS
     assert small["prm"]["image_size"] < large["prm"]["image_size"]
@@ -120,10 +120,10 @@ def test_settings_fit_the_number_and_the_size_of_photographs():
         assert settings["sampler"]["draws_per_peak"] == schedule["epochs"]
         architecture = settings["mask_rcnn"]["architecture"]
         assert architecture["min_size"] <= architecture["max_size"]
-        assert settings["prm"]["image_size"] % sizing.STEP == 0
+        assert settings["prm"]["image_size"] % sizing.STRIDE == 0
 
 
-def test_sizes_are_of_what_can_be_read(folder):
+def test_unreadable_images_have_no_size(folder):
     (folder / "00.png").unlink()
     images = tuple(Listed(name, name, frozenset()) for name in ("00.png", "01.png"))
-    assert sizing.sizes(Listing(folder, images)) == [(SIDE + 1, SIDE)]
+    assert sizing.image_sizes(Listing(folder, images)) == [(SIDE + 1, SIDE)]

@@ -140,9 +140,12 @@ SEGMENTATION = ("annotations", 0, "segmentation")
         ({"images": []}, "not COCO annotations: images"),
         (changed("images", 0, "file_name", value=""), "images.0.file_name"),
         (changed("images", 0, "height", value=-1), "images.0.height"),
-        (changed("images", 0, "id", value=6), "an id or a file_name is there twice"),
-        (changed("annotations", 0, "image_id", value=55), "annotation 1: of no image: 55"),
-        (changed("annotations", 0, "category_id", value=55), "annotation 1: of no category: 55"),
+        (changed("images", 0, "id", value=6), "an id or file_name occurs twice"),
+        (changed("annotations", 0, "image_id", value=55), "1: no image has the id 55"),
+        (
+            changed("annotations", 0, "category_id", value=55),
+            "1: no category has the id 55",
+        ),
         (changed(*SEGMENTATION, value=[[1e300] * 6]), "annotations.0.segmentation"),
         (
             changed(*SEGMENTATION, value={"size": [1, 1], "counts": [1]}),

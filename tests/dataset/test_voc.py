@@ -230,7 +230,7 @@ def refused(folder, message, name="train", tags="main"):
 
 def test_missing_folders_and_lists_are_named(folder):
     refused(folder / "elsewhere", "elsewhere: no such folder")
-    refused(folder, "no list trian; there are: small_train, train$", name="trian")
+    refused(folder, "no list trian; available: small_train, train$", name="trian")
     (folder / "ImageSets/Main/dog_train.txt").unlink()
     refused(folder, r"dog_train\.txt: no such file")
 
@@ -239,12 +239,12 @@ def test_missing_folders_and_lists_are_named(folder):
     ("content", "message"),
     [
         ("\n", "empty"),
-        ("a\nz\n", "names z, which is not in"),
-        ("a\na\n", "names a twice"),
+        ("a\nz\n", "z is not in"),
+        ("a\na\n", "a is listed twice"),
         ("../JPEGImages/a\n", "leaves the folder"),
         ("..\n", "leaves the folder"),
         ("x\\a\n", "leaves the folder"),
-        ("d\n", r"cat_train\.txt: no tag for d; Annotations"),
+        ("d\n", r"cat_train\.txt: no tag for d"),
     ],
 )
 def test_bad_lists_are_refused(folder, content, message):
@@ -255,7 +255,7 @@ def test_bad_lists_are_refused(folder, content, message):
 @pytest.mark.parametrize("line", ["a 2", "a", "a 1 1"])
 def test_bad_tags_are_refused(folder, line):
     write(folder / "ImageSets/Main/cat_train.txt", line)
-    refused(folder, f"'{line}': an image id and 1, 0 or -1 are needed")
+    refused(folder, f"'{line}': expected an image id and 1, 0 or -1")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_bad_tags_are_refused(folder, line):
     [
         ("<annotation><object>", "broken XML"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "broken XML"),
-        ("<annotation><object></object></annotation>", "object without a name"),
+        ("<annotation><object></object></annotation>", "an object has no name"),
     ],
 )
 def test_bad_annotations_are_refused(folder, content, message):
@@ -288,11 +288,11 @@ def test_bad_masks_are_refused(folder):
     save(path, kinds[:-1])
     refused(folder, r"Class/b\.png: 16 x 11 pixels, but the photograph has 16 x 12")
     save(path, np.stack([kinds] * 3, axis=-1))
-    refused(folder, r"Class/b\.png: a PNG with a palette is needed, not one of RGB")
+    refused(folder, r"Class/b\.png: expected a PNG with a palette, not mode RGB")
     save(path, np.where(kinds == NUMBERS["dog"], 9, kinds).astype("u1"))
-    refused(folder, "instance 1 is of class 9; there are 1 to 4: ant, cat, dog, tree")
+    refused(folder, "instance 1 has class 9; classes are 1 to 4: ant, cat, dog, tree")
     save(path, np.zeros_like(kinds))
-    refused(folder, "instance 1 is of class 0")
+    refused(folder, "instance 1 has class 0")
     path.unlink()
     refused(folder, r"Class/b\.png: no such image")
     save(folder / "SegmentationObject/b.png", objects)

@@ -124,7 +124,7 @@ def test_seeds_go_on_after_a_failure_and_leave_the_project_as_it_was(project):
     before = contents(project)
     failed = wise(project, "seeds", "--count", "2", "--json", FAILS="4")
     assert failed.returncode == 1
-    assert "failed, as said above; what was finished is kept: run again" in failed.stderr
+    assert "failed, see above; finished stages are kept, run the command again" in failed.stderr
     assert failed.stdout == ""
     assert contents(project) == before
 
@@ -152,7 +152,7 @@ def test_seeds_go_on_after_a_failure_and_leave_the_project_as_it_was(project):
         ("first: {rate: 1}", "no parameter is called seed"),
         ("- seed", "a mapping of stages is needed"),
         ("first: {seed: one}", r"first\.seed = 'one': a seed must be an integer"),
-        ("first: {seed: 1}", "experiments need a repository of git and DVC"),
+        ("first: {seed: 1}", "experiments need a git repository with DVC"),
     ],
 )
 def test_what_has_no_seeds_or_no_experiments_is_refused(tmp_path, monkeypatch, parameters, message):

@@ -50,9 +50,9 @@ def in_this_process(monkeypatch):
     ("changed", "message"),
     [
         ({"kind": "zip"}, "dataset.kind = 'zip'"),
-        ({"tags": "main"}, "tags of the kind voc must be photographs/ImageSets/Main or"),
+        ({"tags": "main"}, "tags must be photographs/ImageSets/Main or"),
         ({"val_fraction": 1.0}, "dataset.val_fraction = 1.0"),
-        ({"classes": ["cat", "cat"]}, "every class may be named once"),
+        ({"classes": ["cat", "cat"]}, "a class is listed twice"),
         ({"classes": [""]}, "dataset.classes.0"),
         ({"train": "../train"}, "dataset.train"),
         ({"val": "train"}, "train and val must be different lists"),
@@ -70,7 +70,7 @@ def of(folder, tags="Annotations", **changed):
 
 def test_unknown_classes_are_refused_with_those_there_are(tmp_path, in_this_process):
     write(tmp_path)
-    message = "shows cats; did you mean cat.* they show: cat, dog$"
+    message = "the tag cats; did you mean cat.* its tags are: cat, dog$"
     with pytest.raises(InputError, match=message):
         dataset.read_splits(of(tmp_path, classes=["cats"]), tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"cats_train\.txt: no such file"):
@@ -80,7 +80,7 @@ def test_unknown_classes_are_refused_with_those_there_are(tmp_path, in_this_proc
 @pytest.mark.parametrize("tags", ["Annotations", "ImageSets/Main"])
 def test_a_class_that_no_training_image_shows_is_refused(tmp_path, tags, in_this_process):
     write(tmp_path)
-    with pytest.raises(InputError, match="no image of the list train shows emu"):
+    with pytest.raises(InputError, match="no image of the list train has the tag emu"):
         dataset.read_splits(of(tmp_path, tags, classes=["cat", "emu"]), tmp_path, tmp_path)
 
 
@@ -102,8 +102,8 @@ def test_what_is_hardly_meant_is_said(tmp_path, in_this_process):
     folder = write(tmp_path, seen)
     (folder / "JPEGImages/d.jpg").write_bytes((folder / "JPEGImages/a.jpg").read_bytes())
     every, shared = dataset.concerns(dataset.read_splits(parameters(), folder, tmp_path))
-    assert every == "every training image shows cat: there is nothing to learn from"
-    assert shared.startswith("1 photographs are in both lists")
+    assert every == "every training image shows cat: without negative examples it cannot be learned"
+    assert shared.startswith("photographs in both lists: 1")
 
 
 @pytest.fixture

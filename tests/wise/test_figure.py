@@ -164,5 +164,5 @@ def test_without_a_wish_judged_images_are_drawn_on_the_shelf(project, monkeypatc
 
 
 def test_an_unknown_image_is_named(project, monkeypatch):
-    with pytest.raises(InputError, match=r"no evaluation image judgd; there are judged, \.\.\."):
+    with pytest.raises(InputError, match=r"no evaluation image judgd; available: judged, \.\.\."):
         draw(project, monkeypatch, "judgd")

@@ -46,7 +46,7 @@ def test_a_preset_starts_from_the_one_that_it_extends(project):
 
 
 def test_an_unknown_preset_is_named(project):
-    with pytest.raises(InputError, match="no preset voc2021; there are scenes, voc2012"):
+    with pytest.raises(InputError, match="no preset voc2021; available: scenes, voc2012"):
         write_preset("voc2021", project)
     assert not (project / "params.yaml").exists()
 
@@ -80,5 +80,5 @@ def test_the_command_finds_its_project_from_a_subfolder(project):
     assert (project / "params.yaml").read_text() == (ROOT / "presets/scenes.yaml").read_text()
     wrong = ran([*command, "none"], env=environment)
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("wise: no preset none; there are")
+    assert wrong.stderr.startswith("wise: no preset none; available:")
     assert ran(command, env=environment).returncode == 2

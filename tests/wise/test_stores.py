@@ -73,13 +73,17 @@ def test_contents_of_proposals(project, path):
     (name,) = json.loads(wise("proposals", path, "--json"))
     assert name == "val"
     contents = json.loads(wise("proposals", path, "--json"))["val"]
-    assert (contents["images"], contents["proposals"], contents["images without"]) == (2, 4, 0)
-    assert contents["proposals an image, median"] == 2
+    assert (contents["images"], contents["proposals"], contents["images without proposals"]) == (
+        2,
+        4,
+        0,
+    )
+    assert contents["proposals per image, median"] == 2
     assert contents["score, median"] == pytest.approx(0.7)
     of_image = 100 * np.array([20 * 30, 45 * 55]) / (HEIGHT * WIDTH)
     assert contents["area, % of the image, median"] == pytest.approx(of_image.mean(), rel=1e-3)
     size = sum(f.stat().st_size for f in (project / "data/proposals").rglob("*") if f.is_file())
-    assert contents["bytes a proposal"] == pytest.approx(size / 4, abs=0.1)
+    assert contents["bytes per proposal"] == pytest.approx(size / 4, abs=0.1)
     assert contents["supervision"] == "nobody's masks"
     assert "supervision\tnobody's masks\n" in wise("proposals", path)
 
@@ -147,9 +151,12 @@ def test_instances_below_the_score_are_not_drawn(project):
     ("words", "message"),
     [
         (("proposals", "data/proposals", "frist"), r"no image frist in .*did you mean first\?"),
-        (("proposals", "data/peaks"), "a store of the stage peaks, not of proposals"),
-        (("predictions", "nowhere"), "nowhere: no store here; to make one: dvc repro predictions"),
-        (("proposals", "data/proposals", "--peaks"), "--peaks: of which image"),
+        (("proposals", "data/peaks"), "written by the stage peaks, not by proposals"),
+        (
+            ("predictions", "nowhere"),
+            "nowhere: no store here; create it with dvc repro",
+        ),
+        (("proposals", "data/proposals", "--peaks"), "--peaks needs an image"),
         (
             ("proposals", "data/proposals", "first", "--peaks", "--temperature", "0"),
             r"sampler\.temperature = 0",
@@ -164,7 +171,7 @@ def test_what_cannot_be_shown_is_said(project, words, message):
 
 def test_no_peaks_yet(project):
     (project / "data/peaks").rename(project / "data/gone")
-    with pytest.raises(InputError, match="no store here; to make one: dvc repro peaks"):
+    with pytest.raises(InputError, match="no store here; create it with dvc repro peaks"):
         wise("proposals", "data/proposals", "first", "--peaks")
 
 
