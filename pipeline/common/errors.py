@@ -12,9 +12,9 @@ class InputError(Exception):
     names that are no UTF-8 are written as escapes.
     """
 
-    def __init__(self, message: str) -> None:
-        line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in message)
-        super().__init__(line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}...")
+    def __str__(self) -> str:
+        line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in super().__str__())
+        return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}..."
 
 
 def _breaks(character: str) -> bool:

@@ -93,7 +93,7 @@ def load_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except InputError as error:  # the loader prepends a traceback to the message
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+        raise InputError(error.args[0].rpartition("InputError: ")[2].strip()) from None
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
