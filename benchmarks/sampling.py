@@ -22,7 +22,9 @@ from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
 IMAGES = 32
 POOL = 2000
 PEAKS = 3
-PARAMETERS = SamplerParameters(temperature=1.0, agreement_power=0.0, draws_per_peak=34, seed=0)
+PARAMETERS = SamplerParameters(
+    temperature=1.0, agreement_power=0.0, max_overlap=1.0, draws_per_peak=34, seed=0
+)
 IDS = [f"{number}" for number in range(IMAGES)]
 
 

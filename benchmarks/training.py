@@ -152,7 +152,7 @@ def _write_stores(folder: Path) -> None:
             proposed.add(name, image.height, image.width, proposals)
             labels, draw = np.zeros(count, np.int16), np.arange(count, dtype=np.int32)
             none = [np.empty(0, np.int32)] * count, [np.empty(0, np.float32)] * count
-            draws = Draws(labels, *none, np.stack([draw] * EPOCHS, 1))
+            draws = Draws(labels, *none, np.stack([draw] * EPOCHS, 1), np.ones(count, bool))
             drawn.add(name, image.height, image.width, draws)
     split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
     split.write(folder / "train.json")

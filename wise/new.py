@@ -21,7 +21,7 @@ CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "
 CODE += ["Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
 # Not in the papers, but much better with both kinds of proposals, see docs/own-data.md.
 BEYOND_THE_PAPERS = {
-    "sampler": {"agreement_power": 32.0},
+    "sampler": {"agreement_power": 32.0, "max_overlap": 0.6},
     "predictions": {"presence_weight": 0.5, "max_overlap": 0.6},
     "refinement": {"min_iou": 0.75},
 }

@@ -19,6 +19,7 @@ SCHEMA = Schema(
         "candidate": Column("i4", "number of a proposal of the image", nested="candidate"),
         "probability": Column("f4", "of drawing that candidate (Eq. 1)", nested="candidate"),
         "draw": Column("i4", "number of the proposal drawn for an epoch", dims=("epoch",)),
+        "kept": Column("b1", "false: on the object of a better peak of the class, not used"),
     },
 )
 
@@ -31,19 +32,23 @@ class Draws:
     candidate : n arrays, int32, indices of the image's proposals that contain the peak.
     probability : n arrays, float32, probability of each candidate; they sum to 1.
     draw : int32 (n, epochs), index of the proposal drawn for each training epoch.
+    kept : bool (n,), false for a peak on the object of a better peak of its class; its draws are
+        not used.
     """
 
     label: NDArray[np.int16]
     candidate: list[NDArray[np.int32]]
     probability: list[NDArray[np.float32]]
     draw: NDArray[np.int32]
+    kept: NDArray[np.bool_]
 
     def instances(self, proposals: Proposals, epoch: int) -> Instances:
         """Return the pseudo masks of an epoch, with their objectness as scores.
 
-        Peaks of the same class for which the same proposal was drawn give one instance.
+        Only kept peaks count; those of the same class for which the same proposal was drawn give
+        one instance.
         """
-        pairs = np.stack([self.label, self.draw[:, epoch]], 1)
+        pairs = np.stack([self.label, self.draw[:, epoch]], 1)[self.kept]
         label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
         best_first = np.argsort(-proposals.score[number], kind="stable")
         label, number = label[best_first], number[best_first]

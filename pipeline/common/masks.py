@@ -197,6 +197,30 @@ def greedy_nms(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.
     return np.array(kept, np.int64)
 
 
+def suppress_within_classes(
+    rles: Sequence[Rle], label: NDArray[np.int16], max_overlap: float
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression of masks within their class, by their overlap.
+
+    The overlap is the intersection as a fraction of the smaller mask: 1 for a part of the other.
+
+    Parameters
+    ----------
+    rles : n masks, sorted by descending score.
+    label : int16 (n,), index of the class of each mask.
+    max_overlap : a mask is dropped if its overlap with a kept mask of its class and of higher
+        score exceeds this; 1 drops none.
+
+    Returns
+    -------
+    Indices of the masks that are kept, int64, ascending.
+    """
+    if max_overlap == 1:
+        return np.arange(len(rles))
+    same_class = label[:, None] == label
+    return greedy_nms(overlap_with_smaller(rles) * same_class, max_overlap)
+
+
 def contains(rles: Sequence[Rle], points: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Test which masks contain which pixels.
 

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 
 from pipeline.artifacts.instances import Instances
 from pipeline.classifier.inference import classifier, presence
-from pipeline.common import masks, runtime
+from pipeline.common import runtime
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
 from pipeline.detectors.mask_rcnn.inference import predict
@@ -62,7 +62,7 @@ class Predictor:
         network = _network(self.weights, self.parameters)
         image = read_image(photograph)
         found = predict(network, image, self.parameters.flip)
-        found = suppress_parts(found, self.parameters.max_overlap)
+        found = found.without_parts(self.parameters.max_overlap)
         if self.parameters.presence_weight == 0 or self.of_classifier is None:
             return found
         classes = presence(classifier(self.of_classifier), image)
@@ -73,20 +73,6 @@ class Predictor:
 def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
     network = MaskRcnn.load(weights, parameters.min_score, parameters.max_detections)
     return runtime.channels_last(network, runtime.device())
-
-
-def suppress_parts(found: Instances, max_overlap: float) -> Instances:
-    """Drop detections that overlap a better one of their class by more than `max_overlap`.
-
-    The overlap is the intersection as a fraction of the smaller mask. Not published: non-maximum
-    suppression of boxes keeps the head of an animal besides the animal, while the masks of true
-    objects of a class share few pixels.
-    """
-    if max_overlap == 1:
-        return found
-    same_class = found.label[:, None] == found.label
-    overlap = masks.overlap_with_smaller(found.masks) * same_class
-    return found.take(masks.greedy_nms(overlap, max_overlap))
 
 
 def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:

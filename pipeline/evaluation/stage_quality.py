@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.draws import Draws, DrawStore
+from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.peaks import PeakStore, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.truth import TrueImage, Truth
@@ -23,6 +24,7 @@ from pipeline.common.errors import InputError
 
 COUNTS = (10, 100, 1000)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RIGHT = 0.5  # IoU from which a pseudo mask is right
 # Sides of squares, in pixels, that part COCO's small, medium and large objects.
 SIZES = ("small", "medium", "large")
 _SIDES = (32, 96)
@@ -173,6 +175,38 @@ class Hits(Rows):
     drawn: Floats
 
 
+@dataclass(frozen=True)
+class Drawn(Rows):
+    """Whether the n pseudo masks of the first epoch are right.
+
+    label : int (n,), index of the class.
+    right : bool (n,), whether the mask is matched with a true instance, see `matched`.
+    """
+
+    label: NDArray[np.int64]
+    right: NDArray[np.bool_]
+
+
+def matched(true: Instances, found: Instances) -> NDArray[np.bool_]:
+    """Match instances with true ones of their class at IoU `RIGHT`, as the COCO benchmark does.
+
+    Each instance, in the given order, takes of the true ones that are still free the one of
+    highest IoU, if that is at least `RIGHT`.
+
+    Returns
+    -------
+    bool (n,), which of the n found instances are matched.
+    """
+    overlaps = masks.iou(found.masks, true.masks) * (found.label[:, None] == true.label)
+    right = np.zeros(len(found.label), bool)
+    for number, of_instance in enumerate(overlaps):
+        best = of_instance.argmax() if len(of_instance) else 0
+        if len(of_instance) and of_instance[best] >= RIGHT:
+            right[number] = True
+            overlaps[:, best] = 0
+    return right
+
+
 def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
     """Follow the peaks of an image to true instances and to the proposals drawn for them.
 
@@ -210,34 +244,39 @@ def peak_quality(
     `images`, `instances`, `peaks`; in percent `hit_instances` (with a peak of their class on
     them), `right_peaks` (on an instance of their class), `covered_peaks` (of the right ones,
     those in a proposal), and of these the overlap of their instance with the `best` proposal
-    there, with the `top_scoring`, and with the `drawn` (mean over visits). `per_class` holds
-    the same class by class. None: nothing is known.
+    there, with the `top_scoring`, and with the `drawn` (mean over epochs). Of the first epoch the
+    number of `pseudo_masks`, and in percent their `precision`, `recall` and `F1` at IoU `RIGHT`.
+    `per_class` holds the same class by class. None: nothing is known.
     """
     none = np.zeros(0, np.int64)
     hits = [Hits(none, none, none.astype(bool), *3 * [none.astype(np.float64)])]
+    drawn = [Drawn(none, none.astype(bool))]
     true_label, is_hit = [none], [none.astype(bool)]
     for image in truth.images:
-        of_image = follow(
-            image,
-            peaks.points(image.id),
-            proposals.proposals(image.id),
-            draws.draws(image.id),
-        )
+        of_proposals, of_draws = proposals.proposals(image.id), draws.draws(image.id)
+        of_image = follow(image, peaks.points(image.id), of_proposals, of_draws)
         hits.append(of_image)
+        first = of_draws.instances(of_proposals, epoch=0)
+        drawn.append(Drawn(first.label.astype(np.int64), matched(image.as_instances(), first)))
         true_label.append(image.labels().astype(np.int64))
         is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
     found, labels, hit = Hits.concatenate(hits), np.concatenate(true_label), np.concatenate(is_hit)
+    told = Drawn.concatenate(drawn)
     return {
         "images": len(truth.images),
-        **_peak_means(found, hit),
+        **_peak_means(found, hit, told.right),
         "per_class": {
-            name: _peak_means(found.where(found.label == label), hit[labels == label])
+            name: _peak_means(
+                found.where(found.label == label),
+                hit[labels == label],
+                told.right[told.label == label],
+            )
             for label, name in enumerate(truth.classes)
         },
     }
 
 
-def _peak_means(found: Hits, hit: NDArray[np.bool_]) -> dict[str, Any]:
+def _peak_means(found: Hits, hit: NDArray[np.bool_], told: NDArray[np.bool_]) -> dict[str, Any]:
     right = found.where(found.instance >= 0)
     covered = right.where(right.covered)
     return {
@@ -249,6 +288,10 @@ def _peak_means(found: Hits, hit: NDArray[np.bool_]) -> dict[str, Any]:
         "best": _percent(covered.best),
         "top_scoring": _percent(covered.first),
         "drawn": _percent(covered.drawn),
+        "pseudo_masks": len(told),
+        "precision": _percent(told),
+        "recall": _ratio(int(told.sum()), len(hit)),
+        "F1": _ratio(2 * int(told.sum()), len(hit) + len(told)),
     }
 
 
@@ -275,6 +318,10 @@ def quality_rows(
 def _sizes(area: NDArray[np.int64]) -> NDArray[np.intp]:
     """Position in `SIZES` of objects of so many pixels."""
     return np.digitize(area, [side**2 for side in _SIDES])
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(100 * part / whole, 4) if whole else None
 
 
 def _percent(values: NDArray[np.bool_] | Floats) -> float | None:

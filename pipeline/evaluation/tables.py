@@ -40,7 +40,8 @@ _ABOUT_PEAKS = (
     "In percent. hit_instances: instances under a peak of their class; right_peaks: peaks on an "
     "instance of their class; covered_peaks: right peaks that lie in a proposal; best, "
     "top_scoring, drawn: IoU of the instance with the best, the top-scoring and the drawn "
-    "proposals at the peak."
+    "proposals at the peak. pseudo_masks: masks of the first epoch; precision, recall, F1: theirs "
+    "at IoU 0.50."
 )
 
 

@@ -35,6 +35,12 @@ class SamplerParameters(Parameters):
         description="exponent of a candidate's expected IoU with the draw, a second factor; "
         "0: Eq. 1",
     )
+    max_overlap: float = Field(
+        ge=0,
+        le=1,
+        description="maximum overlap of the most likely candidates of two peaks of a class, as a "
+        "fraction of the smaller mask; the draws of the worse peak are not used; 1: no limit",
+    )
     draws_per_peak: PositiveInt = Field(description="draws per peak, one for each training epoch")
     seed: NonNegativeInt = Field(description="seed of the draws")
 
@@ -74,7 +80,7 @@ def draw(
 ) -> Draws:
     """Draw a proposal for each peak and epoch. Peaks outside of all proposals are left out.
 
-    The draws of an epoch do not depend on the number of later epochs.
+    The draws of an epoch do not depend on the number of later epochs, nor on which peaks are kept.
     """
     inside = masks.contains(proposals.masks, np.stack([peaks.y, peaks.x], 1))
     hit = np.flatnonzero(inside.any(0))
@@ -85,12 +91,46 @@ def draw(
         numbers[pick(chances, uniform[:, peak])]
         for peak, (numbers, chances) in enumerate(zip(candidate, probability, strict=True))
     ]
+    likely = np.array(
+        [
+            numbers[chances.argmax()]
+            for numbers, chances in zip(candidate, probability, strict=True)
+        ],
+        np.int32,
+    )
     return Draws(
         label=peaks.label[hit],
         candidate=candidate,
         probability=[chances.astype(np.float32) for chances in probability],
         draw=np.array(drawn, np.int32).reshape(len(hit), parameters.draws_per_peak),
+        kept=one_per_object(peaks.label[hit], likely, proposals, parameters.max_overlap),
     )
+
+
+def one_per_object(
+    label: NDArray[np.int16], likely: NDArray[np.int32], proposals: Proposals, max_overlap: float
+) -> NDArray[np.bool_]:
+    """Find the peaks that are not on the object of a better peak of their class.
+
+    Not published. Two peaks are on one object if the overlap of their most likely candidates, as a
+    fraction of the smaller mask, exceeds `max_overlap`. The peak whose candidate has the higher
+    objectness is the better one. All draws of a peak are used, or none.
+
+    Parameters
+    ----------
+    label : int16 (n,), index of the class of each peak.
+    likely : int32 (n,), index of the most likely candidate of each peak.
+    max_overlap : 1 keeps all peaks.
+
+    Returns
+    -------
+    bool (n,).
+    """
+    best = np.argsort(-proposals.score[likely], kind="stable")
+    shapes = [proposals.masks[number] for number in likely[best]]
+    kept = np.zeros(len(label), bool)
+    kept[best[masks.suppress_within_classes(shapes, label[best], max_overlap)]] = True
+    return kept
 
 
 def _chances(

@@ -61,7 +61,8 @@ def of_pseudo_masks(
 
     An instance without a right mask failed because no peak lies on it (`no peak`), because only
     peaks of other classes do (`wrong class`), because no proposal at its peaks has an IoU of
-    `RIGHT` (`no proposal`), or because another proposal was drawn (`poor mask`).
+    `RIGHT` (`no proposal`), or because another proposal was drawn, or a better peak was taken for
+    a peak of the same object (`poor mask`).
     """
     of_image = pair(image, draws.instances(proposals, epoch=0))
     true, drawn = of_image.true, best_overlaps(of_image)

@@ -123,12 +123,14 @@ def test_draws_round_trip(counts, seed):
                     [candidate.astype(np.int32) for candidate in candidates],
                     [rng.random(len(candidate), np.float32) for candidate in candidates],
                     rng.integers(0, 99, (count, 3)).astype(np.int32),
+                    rng.random(count) < 0.5,
                 )
                 writer.add(f"{number}", 9, 9, images[f"{number}"])
         store = DrawStore(Path(folder))
         for name, draws in images.items():
             read = store.draws(name)
             np.testing.assert_array_equal(read.draw, draws.draw)
+            np.testing.assert_array_equal(read.kept, draws.kept)
             for field in ("candidate", "probability"):
                 for ours, theirs in zip(getattr(read, field), getattr(draws, field), strict=True):
                     np.testing.assert_array_equal(ours, theirs)

@@ -15,7 +15,6 @@ from pipeline.detectors.predictions import (
     PredictionsParameters,
     Predictor,
     rescored,
-    suppress_parts,
 )
 from pipeline.execution.pool import ordered_map
 from tests.support.tiny import MASK_RCNN as DESCRIPTION
@@ -146,14 +145,14 @@ def test_a_part_of_a_better_one_of_its_class_is_dropped_whichever_is_the_larger(
     found = Instances(masks.encode(shapes), labels, np.linspace(0.9, 0.4, 6, dtype=np.float32))
 
     def kept(most):
-        return [round(10 * float(score)) for score in suppress_parts(found, most).score]
+        return [round(10 * float(score)) for score in found.without_parts(most).score]
 
     assert kept(0.6) == [9, 7, 6, 4]
     assert kept(0.4) == [9, 7, 6]
     assert kept(0.2) == [9, 7]
     assert kept(1.0) == [9, 8, 7, 6, 5, 4]
     none = found.take(np.arange(0))
-    assert len(suppress_parts(none, 0.6).masks) == 0
+    assert len(none.without_parts(0.6).masks) == 0
 
 
 def test_the_classifier_says_which_classes_there_are():

@@ -28,8 +28,10 @@ def proposals_of(shapes, rng):
     return Proposals(masks.encode(shapes), np.sort(rng.random(len(shapes), np.float32))[::-1])
 
 
-def settings(objectness=0.0, similarity=0.0):
-    return RefinementParameters(min_objectness=objectness, min_iou=similarity)
+def settings(objectness=0.0, similarity=0.0, max_overlap=1.0):
+    return RefinementParameters(
+        min_objectness=objectness, min_iou=similarity, max_overlap=max_overlap
+    )
 
 
 def by_loop(shapes, candidates, objectness, minimum, least):
@@ -75,6 +77,23 @@ def test_nothing_to_refine_or_to_refine_by(predicted, proposed):
     instances = of(rectangles(rng, predicted), rng)
     refined = refine(instances, proposals_of(rectangles(rng, proposed), rng), settings())
     assert refined.masks == instances.masks
+
+
+@pytest.mark.parametrize(("max_overlap", "kept"), [(1.0, [0, 1, 2, 3]), (0.6, [0, 2, 3])])
+def test_copies_that_refinement_makes_are_suppressed(max_overlap, kept):
+    """Halves of a proposal become the whole; a copy of another class and a mask beside stay."""
+    shapes = np.zeros((4, HEIGHT, WIDTH), bool)
+    shapes[0, :10, :5] = shapes[1, :10, 5:10] = shapes[2, :10, :5] = shapes[3, 15:, 20:] = True
+    candidates = np.zeros((1, HEIGHT, WIDTH), bool)
+    candidates[0, :10, :10] = True
+    labels = np.array([0, 0, 1, 0], np.int16)
+    instances = Instances(masks.encode(shapes), labels, np.linspace(0.9, 0.6, 4, dtype=np.float32))
+    proposals = Proposals(masks.encode(candidates), np.ones(1, np.float32))
+    refined = refine(instances, proposals, settings(max_overlap=max_overlap))
+    expected = np.stack([*candidates[[0, 0, 0]], shapes[3]])[kept]
+    np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
+    np.testing.assert_array_equal(refined.label, labels[kept])
+    np.testing.assert_array_equal(refined.score, instances.score[kept])
 
 
 def test_reads_what_the_stores_hold(tmp_path):

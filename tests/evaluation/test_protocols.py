@@ -347,7 +347,12 @@ def write_pseudo_masks(proposals, draws):
         candidates = [np.arange(3)] * 4
         draw = np.array([[2, 0], [1, 0], [2, 0], [1, 0]], np.int32)
         label = np.array([1, 1, 1, 0], np.int16)
-        writer.add("a", HEIGHT, WIDTH, Draws(label, candidates, [np.full(3, 1 / 3)] * 4, draw))
+        writer.add(
+            "a",
+            HEIGHT,
+            WIDTH,
+            Draws(label, candidates, [np.full(3, 1 / 3)] * 4, draw, np.ones(4, bool)),
+        )
 
 
 def test_pseudo_masks_are_the_first_draws_each_once(tmp_path):
@@ -446,7 +451,7 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     assert metrics["proposals"]["val"]["by_size"]["small"]["AR@10"] == 100
     assert metrics["peaks"]["train"] | {"per_class": None} == dict.fromkeys(
         metrics["peaks"]["train"]
-    ) | {"images": 0, "instances": 0, "peaks": 0}
+    ) | dict.fromkeys(("images", "instances", "peaks", "pseudo_masks"), 0)
 
     lines = files[place / "by_count.csv"].decode().splitlines()
     assert lines[0] == f"objects,{','.join(methods)},mask_rcnn_gt,mask_rcnn_gt/train"

@@ -24,9 +24,13 @@ def scene(points):
     return peaks, Proposals(masks.encode(squares), OBJECTNESS)
 
 
-def parameters(temperature, visits, agreement=0.0):
+def parameters(temperature, visits, agreement=0.0, max_overlap=1.0):
     return SamplerParameters(
-        temperature=temperature, agreement_power=agreement, draws_per_peak=visits, seed=0
+        temperature=temperature,
+        agreement_power=agreement,
+        max_overlap=max_overlap,
+        draws_per_peak=visits,
+        seed=0,
     )
 
 
@@ -113,9 +117,57 @@ def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
     assert instances.score.tolist() == pytest.approx([0.9])
 
 
+def two_objects():
+    """A body with its head, objectness 0.6 and 0.9, and beside them another object, 0.3.
+
+    The peaks are on the body, on its head, on the other object, and, of another class, on the body.
+    """
+    shapes = np.zeros((3, 40, 40), bool)
+    shapes[0, 0:4, 0:4] = True
+    shapes[1, 0:20, 0:20] = True
+    shapes[2, 30:40, 30:40] = True
+    objectness = np.array([0.9, 0.6, 0.3], np.float32)
+    y, x = np.array([(10, 10), (1, 1), (35, 35), (12, 12)], np.int32).T
+    return Points(np.array([0, 0, 0, 1], np.int16), y, x), Proposals(
+        masks.encode(shapes), objectness
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_overlap", "kept"), [(1.0, [True] * 4), (0.6, [False, True, True, True])]
+)
+def test_of_peaks_on_one_object_the_best_is_kept(max_overlap, kept):
+    peaks, proposals = two_objects()
+    settings = parameters(1.0, 5, max_overlap=max_overlap)
+    result = draw(peaks, proposals, settings, np.random.default_rng(0))
+    assert result.kept.tolist() == kept
+    for epoch in range(5):
+        used = {(0, result.draw[peak, epoch]) for peak in range(3) if kept[peak]}
+        instances = result.instances(proposals, epoch)
+        numbers = [proposals.masks.index(mask) for mask in instances.masks]
+        assert {*zip(instances.label, numbers, strict=True)} == {*used, (1, 1)}
+
+
+def test_which_peaks_are_kept_changes_no_draw():
+    peaks, proposals = two_objects()
+    all_peaks, some = (
+        draw(peaks, proposals, parameters(1.0, 5, 0.0, limit), np.random.default_rng(0))
+        for limit in (1.0, 0.0)
+    )
+    np.testing.assert_array_equal(all_peaks.draw, some.draw)
+    nothing = draw(
+        Points(*(values[:0] for values in vars(peaks).values())),
+        proposals,
+        parameters(1.0, 5, max_overlap=0.6),
+        np.random.default_rng(0),
+    )
+    assert nothing.kept.shape == (0,)
+
+
 @pytest.mark.parametrize("temperature", [0, -1.0])
 def test_a_temperature_without_meaning_says_how_to_ask_for_the_argmax(temperature):
-    values = {"temperature": temperature, "agreement_power": 0.0, "draws_per_peak": 1, "seed": 0}
+    values = {"temperature": temperature, "agreement_power": 0.0, "max_overlap": 1.0}
+    values |= {"draws_per_peak": 1, "seed": 0}
     with pytest.raises(
         InputError, match=r"sampler\.temperature = .*above 0.*1e-6 .*highest objectness"
     ):

@@ -149,6 +149,7 @@ def shelve_origins(data, ids):
                 candidate=[np.array([0, 2], np.int32)],
                 probability=[np.array([0.9, 0.1], np.float32)],
                 draw=np.array([[2 * (number % 2)]], np.int32),
+                kept=np.ones(1, bool),
             )
             draws.add(image_id, HEIGHT, WIDTH, drawn)
 
@@ -397,7 +398,7 @@ def test_every_fate_of_a_pseudo_mask():
     shapes = [square(0, 0, 10), square(0, 20, 10), square(2, 22, 40), square(3, 43, 5)]
     proposals = Proposals(masks.encode(np.stack(shapes)), np.linspace(0.9, 0.1, 4, dtype="f4"))
     drawn = np.array([[0], [2], [3]], np.int32)
-    draws = Draws(np.zeros(3, np.int16), [], [], drawn)
+    draws = Draws(np.zeros(3, np.int16), [], [], drawn, np.ones(3, bool))
     peaks = points((0, 5, 5), (0, 5, 25), (0, 5, 45), (1, 5, 65))
     outcomes = losses.of_pseudo_masks(true_image("a", objects), peaks, proposals, draws)
     assert outcomes == [

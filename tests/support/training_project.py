@@ -51,6 +51,7 @@ def make(folder, epochs, batch, **mask_rcnn):
         [np.empty(0, np.int32)],
         [np.empty(0, np.float32)],
         np.zeros((1, epochs), np.int32),
+        np.ones(1, bool),
     )
     photographs = []
     with (

@@ -40,6 +40,7 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     assert written["dataset"]["path"] == str(photographs)
     assert written["proposals"]["method"] == "grouping"
     assert written["sampler"]["agreement_power"] == 32
+    assert written["sampler"]["max_overlap"] == 0.6
     assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()

@@ -125,7 +125,8 @@ def test_temperature_and_seed_decide_what_is_drawn(project):
 
 
 def test_without_options_the_draw_is_the_samplers(project, monkeypatch):
-    sampler = {"temperature": 100.0, "agreement_power": 0.0, "draws_per_peak": 3, "seed": 0}
+    sampler = {"temperature": 100.0, "agreement_power": 0.0, "max_overlap": 1.0}
+    sampler |= {"draws_per_peak": 3, "seed": 0}
     shown = []
     module = importlib.import_module("wise.proposals")
     monkeypatch.setattr(module.pictures, "of_draws", lambda *of: shown.append(of[3]) or of[0])

@@ -105,7 +105,8 @@ def world(tmp_path):
             labels = np.array([1, 1, 0], np.int16)[:peaks]
             none = [np.empty(0, np.int32)] * peaks
             nothing = [np.empty(0, np.float32)] * peaks
-            drawn.add(name, HEIGHT, WIDTH, Draws(labels, none, nothing, draw[:peaks]))
+            draws = Draws(labels, none, nothing, draw[:peaks], np.ones(peaks, bool))
+            drawn.add(name, HEIGHT, WIDTH, draws)
     split = Split(root=str(tmp_path), classes=CLASSES, photographs=tuple(photographs))
     stores = DrawStore(tmp_path / "draws"), ProposalStore(tmp_path / "proposals")
     return SimpleNamespace(split=split, stores=stores, path=tmp_path)
