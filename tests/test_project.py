@@ -32,7 +32,7 @@ def test_pre_commit_makes_the_checks_of_make_lint():
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert all(not hook["pass_filenames"] for hook in repository["hooks"])
     commands = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.ready", "lint"],
+        ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.ready", "lint"],
         cwd=ROOT,
         capture_output=True,
         text=True,
