@@ -80,7 +80,7 @@ def main(folders: Sequence[Path]) -> None:
     known = json.loads(place.read_text()) if place.is_file() else {}
     quality = {name: known[name] for name in ("proposals", "peaks") if name in known}
     files.write_json(place, {**metrics, "differences": compared, **quality}, indent=1)
-    print(tables.of_methods(metrics, compared))
+    print(tables.method_tables(metrics, compared))
 
 
 def read_truth(parameters: DatasetParameters) -> dict[str, Truth]:

@@ -8,13 +8,14 @@ from pipeline.artifacts.draws import FirstDraws
 from pipeline.artifacts.truth import Truth
 from pipeline.common import files
 from pipeline.common.progress import track
-from pipeline.evaluation import by_size, stage_quality, tables
+from pipeline.evaluation import by_size, tables
 from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.stage_quality import peak_quality, proposal_quality
 from pipeline.evaluation.summary import evaluate, mean_names
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import check_inputs, once, scratch
+from stages.common.scratch import check_inputs, load_or_compute, scratch
 from stages.common.shelf import Shelf
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         content = {**metrics, "differences": compared, **quality}
         files.write_json(work / "metrics.json", content, indent=1)
         source = shelf.proposals["train"].open().attributes
-        table = tables.of_evaluation(metrics, compared, quality, source)
+        table = tables.evaluation_tables(metrics, compared, quality, source)
         files.write_bytes(work / "table.md", table.encode())
         check_inputs(work)
         for part in sorted(work.glob("[!.]*")):
@@ -38,7 +39,7 @@ def main() -> None:
         print(table)
     for split, of_split in truth.items():
         if not of_split.images:
-            print(f"evaluation: no image of {split} has true masks: nothing to compare with")
+            print(f"evaluation: no image of {split} has true masks to compare with")
     counts = " + ".join(f"{len(truth[split].images)} images of {split}" for split in truth)
     print(f"evaluation: {len(metrics)} methods, {counts}")
 
@@ -55,14 +56,14 @@ def evaluate_methods(
     metrics, estimates, overlaps = {}, {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
-        metrics[name], estimates[name], overlaps[name] = once(
+        metrics[name], estimates[name], overlaps[name] = load_or_compute(
             work, place.stem, evaluate_method, method, parameters
         )
         if not place.exists():
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
             write_results(place, images, method.truth.classes)
-    for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots want their columns, if empty
+    for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots need their columns, even if empty
         overlaps.setdefault(name, by_size.overlaps([]))
     tables.write_per_class(work / "per_class.csv", metrics)
     tables.write_by_class(work / "by_class.csv", metrics, parameters.middle)
@@ -74,7 +75,7 @@ def evaluate_methods(
 def evaluate_method(
     method: Method, parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], Estimates, by_size.Overlaps]:
-    """Evaluate a method by every protocol, and instance by instance."""
+    """Evaluate a method with each protocol, and each of its true instances."""
     pairs = pairs_of(method, parameters)
     return *evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
 
@@ -96,15 +97,15 @@ def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
 
 def evaluate_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:
     """Evaluate the proposals of both splits, and the peaks of train."""
-    proposals = {split: shelf.proposals[split].open() for split in truth}
-    of_proposals = {
-        s: once(work, f"proposals-{s}", stage_quality.proposal_quality, truth[s], proposals[s])
-        for s in truth
+    stores = {split: shelf.proposals[split].open() for split in truth}
+    proposals = {
+        split: load_or_compute(
+            work, f"proposals-{split}", proposal_quality, truth[split], stores[split]
+        )
+        for split in truth
     }
-    of_peaks = stage_quality.peak_quality(
-        truth["train"], shelf.peaks.open(), proposals["train"], shelf.draws.open()
-    )
-    return {"proposals": of_proposals, "peaks": {"train": of_peaks}}
+    peaks = peak_quality(truth["train"], shelf.peaks.open(), stores["train"], shelf.draws.open())
+    return {"proposals": proposals, "peaks": {"train": peaks}}
 
 
 if __name__ == "__main__":

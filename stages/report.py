@@ -9,7 +9,7 @@ from pipeline.report.results import PseudoMaskSources, Results, SplitResults
 from pipeline.report.tables import read_metrics
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import check_inputs, once, scratch
+from stages.common.scratch import check_inputs, load_or_compute, scratch
 from stages.common.shelf import Shelf
 
 
@@ -28,15 +28,17 @@ def main() -> None:
 
 def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
     """Make the page; finished parts are kept in the folder `work`."""
-    losses = {
-        split: once(work, f"losses-{split}", count_failures, opened, split, parameters)
+    failures = {
+        split: load_or_compute(work, f"failures-{split}", count_failures, opened, split, parameters)
         for split in SPLITS
     }
     galleries = {
-        split: once(work, f"pictures-{split}", choose_pictures, opened, split, parameters)
+        split: load_or_compute(
+            work, f"pictures-{split}", choose_pictures, opened, split, parameters
+        )
         for split in reversed(SPLITS)
     }
-    return page.page(opened, losses, galleries, parameters)
+    return page.page(opened, failures, galleries, parameters)
 
 
 def results(shelf: Shelf) -> Results:

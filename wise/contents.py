@@ -18,14 +18,14 @@ _QUANTILES = {"5 %": 0.05, "median": 0.5, "95 %": 0.95}
 Columns = Mapping[str, NDArray[Any]]
 
 
-def of_proposals(store: ProposalStore) -> dict[str, Any]:
+def summarize_proposals(store: ProposalStore) -> dict[str, Any]:
     """Summarize proposals: counts, and quantiles of objectness and area (percent of the image)."""
     contents = _contents(store, "proposals", lambda name: _scored(store, name, store.proposals))
     attributes = store.attributes
     return {**contents, **{name: attributes[name] for name in ("method", "supervision")}}
 
 
-def of_peaks(store: PeakStore) -> dict[str, Any]:
+def summarize_peaks(store: PeakStore) -> dict[str, Any]:
     """Summarize peaks: counts, and quantiles of their height (a logit)."""
     contents = _contents(
         store, "peaks", lambda name: {"height": store.read(name, ["value"])["value"]}
@@ -33,7 +33,7 @@ def of_peaks(store: PeakStore) -> dict[str, Any]:
     return {**contents, "classes": ", ".join(store.attributes["classes"])}
 
 
-def of_instances(store: InstanceStore) -> dict[str, Any]:
+def summarize_instances(store: InstanceStore) -> dict[str, Any]:
     """Summarize instances: counts, and quantiles of score and area (percent of the image)."""
     contents = _contents(store, "instances", lambda name: _scored(store, name, store.instances))
     return {**contents, "classes": ", ".join(store.attributes["classes"])}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artifacts.peaks import PeakStore
-from pipeline.drawing import sheets as pictures
+from pipeline.drawing import sheets
 from stages.common.shelf import Shelf
 from wise import contents
 from wise.stores import (
@@ -37,10 +37,10 @@ def peaks(
     """
     stores = open_stores(store, PeakStore, "peaks")
     if image is None:
-        show_contents({name: contents.of_peaks(s) for name, s in stores.items()}, as_json)
+        show_contents({name: contents.summarize_peaks(s) for name, s in stores.items()}, as_json)
         return
     chosen = find_image(stores, image)
-    sheet = pictures.of_peaks(
+    sheet = sheets.peak_sheet(
         photograph(chosen, image), chosen.peaks(image), chosen.attributes["classes"]
     )
     show_picture(sheet, out, f"{image}-peaks", as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artifacts.instances import InstanceStore
-from pipeline.drawing import sheets as pictures
+from pipeline.drawing import sheets
 from stages.common.shelf import Shelf
 from wise import contents
 from wise.stores import (
@@ -39,10 +39,12 @@ def predictions(
     stages = ("predictions", "refinement", "retrieval", "mask_rcnn_gt")
     stores = open_stores(store, InstanceStore, *stages)
     if image is None:
-        show_contents({name: contents.of_instances(s) for name, s in stores.items()}, as_json)
+        show_contents(
+            {name: contents.summarize_instances(s) for name, s in stores.items()}, as_json
+        )
         return
     chosen = find_image(stores, image)
-    sheet = pictures.of_instances(
+    sheet = sheets.instance_sheet(
         photograph(chosen, image), chosen.instances(image), chosen.attributes["classes"], score
     )
     show_picture(sheet, out, f"{image}-{chosen.attributes['stage']}", as_json)

@@ -9,7 +9,7 @@ import typer
 from pipeline.artifacts.peaks import PeakStore
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.common.errors import InputError
-from pipeline.drawing import sheets as pictures
+from pipeline.drawing import sheets
 from pipeline.drawing.canvas import Pixels
 from pipeline.pseudo_masks.sampler import Sampler, SamplerParameters
 from stages.common.parameters import read_parameters
@@ -57,7 +57,9 @@ def proposals(
     if image is None:
         if peaks:
             raise InputError("--peaks needs an image: wise proposals STORE IMAGE --peaks")
-        show_contents({name: contents.of_proposals(s) for name, s in stores.items()}, as_json)
+        show_contents(
+            {name: contents.summarize_proposals(s) for name, s in stores.items()}, as_json
+        )
         return
     chosen = find_image(stores, image)
     pixels = photograph(chosen, image)
@@ -66,7 +68,7 @@ def proposals(
         parameters = sampler_parameters(options)
         show_picture(_draws(chosen, image, pixels, parameters), out, f"{image}-draws", as_json)
         return
-    sheet = pictures.of_proposals(pixels, chosen.proposals(image), best)
+    sheet = sheets.proposal_sheet(pixels, chosen.proposals(image), best)
     show_picture(sheet, out, f"{image}-proposals", as_json)
 
 
@@ -84,6 +86,6 @@ def _draws(
     peak_store = find_image(open_stores(Shelf(root()).peaks.path.parent, PeakStore, "peaks"), image)
     draws = Sampler(peak_store.path, store.path, parameters)(image)
     classes = peak_store.attributes["classes"]
-    return pictures.of_draws(
+    return sheets.draw_sheet(
         pixels, peak_store.points(image), store.proposals(image), draws, classes
     )

@@ -18,7 +18,7 @@ SIDE = 560  # minimum longer side of a picture of the sheet, pixels
 _COLUMNS = 3
 
 
-def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
+def proposal_sheet(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
     """Draw the photograph, followed by each of the best `count` proposals."""
     best = masks.decode(proposals.masks[:count], *pixels.shape[:2])
     large = drawing.enlarge(pixels, SIDE)
@@ -29,7 +29,7 @@ def of_proposals(pixels: Pixels, proposals: Proposals, count: int) -> Pixels:
     return drawing.grid(tiles, _COLUMNS)
 
 
-def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
+def peak_sheet(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
     """Draw the photograph with all peaks, followed by the response map of each peak."""
     large = drawing.enlarge(pixels, SIDE)
     points, tints = _scaled_points(peaks, pixels, large), drawing.colors(len(classes))
@@ -43,7 +43,7 @@ def of_peaks(pixels: Pixels, peaks: Peaks, classes: Sequence[str]) -> Pixels:
     return drawing.grid(tiles, _COLUMNS)
 
 
-def of_draws(
+def draw_sheet(
     pixels: Pixels, peaks: Points, proposals: Proposals, draws: Draws, classes: Sequence[str]
 ) -> Pixels:
     """Draw the photograph with all peaks, followed by a row for each peak inside a proposal.
@@ -64,16 +64,16 @@ def of_draws(
         likely = np.tensordot(chance, candidates.astype(np.float32), 1)
         mark = {"points": point[None], "tints": [tints[label]]}
         drawn = candidates[np.searchsorted(numbers, number)]
-        of_number = float(chance[np.searchsorted(numbers, number)])
+        probability = float(chance[np.searchsorted(numbers, number)])
         heat = drawing.draw_peaks(drawing.heat(large, likely), **mark)
         mask = drawing.draw_peaks(_alone(large, drawn, tints[label]), **mark)
         what = f"{classes[label]}: objectness {proposals.score[number]:.3f}"
         tiles.append(drawing.caption(heat, f"{classes[label]}: {len(numbers)} candidates"))
-        tiles.append(drawing.caption(mask, f"{what}, drawn with probability {of_number:.3f}"))
+        tiles.append(drawing.caption(mask, f"{what}, drawn with probability {probability:.3f}"))
     return drawing.grid(tiles, 2)
 
 
-def of_instances(
+def instance_sheet(
     pixels: Pixels, instances: Instances, classes: Sequence[str], min_score: float
 ) -> Pixels:
     """Draw the photograph next to its instances with a score of at least `min_score`."""

@@ -1,4 +1,4 @@
-"""Best overlap by the size and by the number of objects (WISE, figure 5).
+"""Best overlap by size and by number of objects (WISE, figure 5).
 
 The best overlap of a true instance is its highest IoU with a prediction of its class.
 """
@@ -16,37 +16,37 @@ from pipeline.common import files, masks
 from pipeline.evaluation.measures import best_overlaps
 from pipeline.evaluation.protocols import Pair
 
-BINS = 10  # of an object's side
-MOST = 5  # objects in an image; images with more are counted here
+BINS = 10  # intervals of an object's side
+MAX_OBJECTS = 5  # images with more objects are counted as having this many
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Of n true instances.
+    """Best overlap, size and number of objects of n true instances.
 
-    best : float (n,), the overlap, 0 to 1.
-    side : float (n,), square root of the share of the image that the instance covers.
-    neighbours : int (n,), objects in its image, itself among them.
+    best : float64 (n,), best overlap, 0 to 1.
+    side : float64 (n,), square root of the fraction of the image that the instance covers.
+    objects : int64 (n,), number of objects in its image.
     """
 
     best: NDArray[np.float64]
     side: NDArray[np.float64]
-    neighbours: NDArray[np.int64]
+    objects: NDArray[np.int64]
 
 
 def overlaps(pairs: Sequence[Pair]) -> Overlaps:
-    """Compute the best overlap, size and number of neighbours of every true instance."""
+    """Compute the best overlap, size and number of objects of each true instance."""
     empty = np.zeros(0)
     sides = [np.sqrt(masks.area(pair.true.masks) / (pair.height * pair.width)) for pair in pairs]
     return Overlaps(
         best=np.concatenate([empty, *map(best_overlaps, pairs)]),
         side=np.concatenate([empty, *sides]),
-        neighbours=np.repeat(*2 * [np.array([len(pair.true.masks) for pair in pairs], np.int64)]),
+        objects=np.repeat(*2 * [np.array([len(pair.true.masks) for pair in pairs], np.int64)]),
     )
 
 
 def write_by_area(path: Path, methods: Mapping[str, Overlaps]) -> None:
-    """Write mean best overlaps in percent, one row per interval of `side` (its middle, percent)."""
+    """Write mean best overlaps in percent, one row per middle of an interval of `side`."""
     middles = [100 * (number + 0.5) / BINS for number in range(BINS)]
     bins = {
         name: np.minimum((found.side * BINS).astype(np.int64), BINS - 1)
@@ -57,8 +57,8 @@ def write_by_area(path: Path, methods: Mapping[str, Overlaps]) -> None:
 
 def write_by_count(path: Path, methods: Mapping[str, Overlaps]) -> None:
     """Write mean best overlaps in percent, one row per number of objects."""
-    counts = range(1, MOST + 1)
-    bins = {name: np.minimum(found.neighbours, MOST) for name, found in methods.items()}
+    counts = range(1, MAX_OBJECTS + 1)
+    bins = {name: np.minimum(found.objects, MAX_OBJECTS) for name, found in methods.items()}
     _write(path, "objects", counts, counts, methods, bins)
 
 
@@ -70,7 +70,7 @@ def _write(
     methods: Mapping[str, Overlaps],
     bins: Mapping[str, NDArray[np.int64]],
 ) -> None:
-    """One column per method; nan without instances, since DVC draws an empty cell as 0."""
+    """Write one column per method; nan without instances, because DVC plots an empty cell as 0."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([key, *methods])

@@ -1,10 +1,10 @@
-"""Bootstrap intervals over photographs: how far mAP may differ on other photographs.
+"""Bootstrap intervals over photographs: how much mAP may differ on other photographs.
 
-Photographs are drawn with replacement, as many as there are, `RESAMPLES` times; a 95 % interval
-leaves out the highest and lowest 2.5 % of the mAPs (Efron and Tibshirani, An Introduction to the
-Bootstrap, chapter 13). Detections are matched to the truth once; a resample only counts each
-photograph's matches as often as it was drawn, which gives the AP that pycocotools gives on the
-duplicated photographs.
+A resample consists of as many photographs as there are, drawn with replacement. The 95 % interval
+excludes the highest and lowest 2.5 % of the mAPs of `RESAMPLES` resamples (Efron and Tibshirani, An
+Introduction to the Bootstrap, chapter 13). Detections are matched only once: a resample counts the
+matches of a photograph as often as it was drawn. This gives the same AP as pycocotools gives for
+the duplicated photographs.
 """
 
 import math
@@ -21,7 +21,7 @@ from pipeline.evaluation.measures import Matches
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
-# From worst to best, as the paper has them; each is compared with the next.
+# From worst to best in the paper. Each method is compared with the next.
 ORDER = ("prm", "wise", "wise+refine", "mask_rcnn_gt")
 
 _SEED = 0
@@ -31,10 +31,10 @@ _RECALLS = np.linspace(0, 1, 101)  # those of pycocotools
 
 @dataclass(frozen=True)
 class Estimates:
-    """mAP by protocol: `value` (thresholds,) of the photographs themselves, and `resampled`.
+    """mAP by protocol, from 0 to 1, NaN without true instances.
 
-    Both are 0 to 1, float64; `resampled` has the shape (thresholds, resamples). NaN where there
-    are no true instances.
+    value : float64 (thresholds,), of the photographs themselves.
+    resampled : float64 (thresholds, resamples).
     """
 
     value: Mapping[str, Floats]
@@ -42,36 +42,36 @@ class Estimates:
 
 
 def draw_resamples(images: int) -> NDArray[np.int64]:
-    """How often each resample holds each image: int64 of shape (resamples, images).
+    """Draw how often each resample contains each image: int64 of shape (resamples, images).
 
-    The same for any two methods on the same images, so that they can be compared in pairs.
+    All methods get the same resamples, because they are compared on each resample.
     """
     drawn = np.random.default_rng(_SEED).integers(images or 1, size=(RESAMPLES, images))
     return np.array([np.bincount(resample, minlength=images) for resample in drawn])
 
 
 def resampled_mean(matches: Sequence[Matches], resamples: NDArray[np.int64]) -> Floats:
-    """Mean AP over the classes with true instances, 0 to 1.
+    """Compute the mean AP over the classes with true instances, 0 to 1.
 
     Parameters
     ----------
-    matches : those of every class.
-    resamples : how often each resample holds each image, shape (resamples, images).
+    matches : the matches of each class.
+    resamples : how often each resample contains each image, shape (resamples, images).
 
     Returns
     -------
     float64 of shape (thresholds, resamples), NaN for a resample without true instances.
     """
     weights = resamples.astype(np.float64)
-    of_classes = np.stack([_average_precision(of_class, weights) for of_class in matches])
-    known = ~np.isnan(of_classes)
+    average = np.stack([_average_precision(of_class, weights) for of_class in matches])
+    known = ~np.isnan(average)
     count = known.sum(axis=0)
-    total = np.where(known, of_classes, 0).sum(axis=0)
+    total = np.where(known, average, 0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), math.nan)
 
 
 def _average_precision(matches: Matches, weights: Floats) -> Floats:
-    """AP of a class, shape (thresholds, resamples), NaN where there are no true instances."""
+    """Compute the AP of a class, (thresholds, resamples), NaN without true instances."""
     instances = weights @ matches.instances
     average = [_at_threshold(matches, right, weights, instances) for right in matches.right]
     return np.where(instances > 0, np.stack(average), math.nan)
@@ -80,10 +80,10 @@ def _average_precision(matches: Matches, weights: Floats) -> Floats:
 def _at_threshold(
     matches: Matches, right: NDArray[np.bool_], weights: Floats, instances: Floats
 ) -> Floats:
-    """101-point interpolated AP at one threshold, shape (resamples,).
+    """Compute the 101-point interpolated AP at one threshold, shape (resamples,).
 
-    Recall grows at right detections alone, and precision is highest there, so nothing else of
-    the curve is needed.
+    Only the points of the curve at right detections are needed: recall grows only there, and
+    precision is highest there.
     """
     hits = np.flatnonzero(right)
     if not len(hits):
@@ -105,7 +105,7 @@ def _at_threshold(
 
 
 def interval(resampled: Floats) -> list[float] | None:
-    """The 95 % interval, in percent, of what resamples gave (0 to 1); None if nothing is known."""
+    """Return the 95 % interval, in percent, of resampled values (0 to 1); None if all are NaN."""
     known = resampled[~np.isnan(resampled)]
     if not len(known):
         return None
@@ -113,16 +113,16 @@ def interval(resampled: Floats) -> list[float] | None:
 
 
 def differences(estimates: Mapping[str, Estimates], names: Sequence[str]) -> dict[str, Any]:
-    """Compare consecutive methods of `ORDER` on the same photographs, split by split.
+    """Compare consecutive methods of `ORDER` on the same photographs of each split.
 
     Parameters
     ----------
-    estimates : method -> what `evaluate` estimates of it.
-    names : what mAP is called at each threshold.
+    estimates : method -> the estimates of `evaluate`.
+    names : names of mAP at each threshold.
 
     Returns
     -------
-    'better - worse' -> protocol -> difference of every mAP and its interval, in percent.
+    'better - worse' -> protocol -> difference of each mAP and its interval, in percent.
     """
     found = {}
     for suffix in ("", "/train"):
@@ -144,7 +144,7 @@ def _difference(better: Estimates, worse: Estimates, names: Sequence[str]) -> di
 
 
 def with_intervals(names: Sequence[str], values: Floats, resampled: Floats) -> dict[str, Any]:
-    """Each value (0 to 1) in percent by its name, and its interval by its name and `_interval`.
+    """Return values (0 to 1) in percent by name, and their intervals by name and `_interval`.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def with_intervals(names: Sequence[str], values: Floats, resampled: Floats) -> d
     resampled : shape (n, resamples).
     """
     found: dict[str, Any] = {}
-    for name, value, of_value in zip(names, values, resampled, strict=True):
+    for name, value, samples in zip(names, values, resampled, strict=True):
         found[name] = None if math.isnan(value) else round(100 * float(value), 4)
-        found[f"{name}_interval"] = interval(of_value)
+        found[f"{name}_interval"] = interval(samples)
     return found

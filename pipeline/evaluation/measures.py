@@ -1,4 +1,4 @@
-"""Measures of instances against true masks: AP, ABO, CorLoc, errors of counts."""
+"""Metrics of instances: AP, ABO, CorLoc and count errors."""
 
 import contextlib
 import io
@@ -17,15 +17,15 @@ from pipeline.artifacts.instances import Instances
 from pipeline.common import masks
 from pipeline.evaluation.protocols import Pair
 
-LOCALISED = 0.5  # IoU of boxes from which an object is localised
+LOCALISED = 0.5  # minimum IoU of boxes for an object to be localised
 
 
 @dataclass(frozen=True)
 class Matches:
     """The n detections of a class, highest score first, and whether they match true instances.
 
-    image : int64 (n,), position of the image.
-    right : bool (thresholds, n), whether the detection matches at that IoU.
+    image : int64 (n,), index of the image.
+    right : bool (thresholds, n), whether the detection matches at an IoU threshold.
     instances : int64 (images,), number of true instances.
     """
 
@@ -37,23 +37,23 @@ class Matches:
 def average_precision(
     pairs: Sequence[Pair], classes: int, thresholds: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Matches]]:
-    """101-point interpolated average precision of masks and of boxes, 0 to 1, by pycocotools.
+    """Compute the 101-point interpolated average precision of masks and boxes with pycocotools.
 
     Returns
     -------
-    Two of float64, shape (thresholds, classes), NaN for a class without true instances; and the
-    matches of the masks of every class.
+    Average precision of masks and of boxes: float64 (thresholds, classes), 0 to 1, NaN for a
+    class without true instances. And the matches of the masks of each class.
     """
-    # The protocol has limited the detections per image and class already.
+    # The protocol has already limited the detections per image and class.
     limit = max((len(pair.found.masks) for pair in pairs), default=0)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to it
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints to it
         true = _as_coco(pairs, [pair.true for pair in pairs], classes)
         found = _as_coco(pairs, [pair.found for pair in pairs], classes)
-        of_masks, of_boxes = COCOeval(true, found, "segm"), COCOeval(true, found, "bbox")
+        by_masks, by_boxes = COCOeval(true, found, "segm"), COCOeval(true, found, "bbox")
         return (
-            _average_precision(of_masks, thresholds, limit),
-            _average_precision(of_boxes, thresholds, limit),
-            _matches(of_masks, classes, len(thresholds)),
+            _average_precision(by_masks, thresholds, limit),
+            _average_precision(by_boxes, thresholds, limit),
+            _matches(by_masks, classes, len(thresholds)),
         )
 
 
@@ -79,7 +79,7 @@ def _matches(evaluation: Any, classes: int, thresholds: int) -> list[Matches]:
 
 
 def _matches_of_class(of_images: Sequence[Any], thresholds: int) -> Matches:
-    """`of_images` are the results of pycocotools per image, None where there are none."""
+    """Concatenate the results of pycocotools per image, which may be None."""
     known = [(number, image) for number, image in enumerate(of_images) if image is not None]
     score = np.concatenate([np.zeros(0), *(image["dtScores"] for _, image in known)])
     matched = [image["dtMatches"] > 0 for _, image in known]
@@ -112,7 +112,7 @@ def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int
         "categories": [{"id": label} for label in range(classes)],
         "annotations": [
             {
-                "id": number,  # from 1: to COCOeval, 0 is 'no match'
+                "id": number,  # from 1, because 0 means 'no match' to COCOeval
                 "image_id": image,
                 "category_id": label,
                 "segmentation": rle,
@@ -131,7 +131,7 @@ def _as_coco(pairs: Sequence[Pair], instances: Sequence[Instances], classes: int
 
 
 def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
-    """Mean over true instances of their best IoU with a prediction of the class.
+    """Compute the mean, over true instances, of the best IoU with a prediction of their class.
 
     Returns
     -------
@@ -143,17 +143,17 @@ def average_best_overlap(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
 
 
 def best_overlaps(pair: Pair) -> NDArray[np.float64]:
-    """Highest IoU of each true instance with a prediction of its class, shape (n,)."""
+    """Compute the highest IoU of each true instance with a prediction of its class, (n,)."""
     overlaps = masks.iou(pair.true.masks, pair.found.masks)
     same_class = pair.true.label[:, None] == pair.found.label
     return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
 
 
 def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:
-    """Fraction of the images of a class whose best detection of it localises an instance of it.
+    """Compute the fraction of images of a class whose best detection localises an instance.
 
-    On it is a box that overlaps the instance's by `LOCALISED` or more; an image in which nothing
-    of the class is detected is a miss.
+    The box of the detection must have an IoU of at least `LOCALISED` with the box of an instance.
+    Images without a detection of the class count as misses.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.floa
 
 
 def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
-    """IoU of boxes, shape (len(first), len(second))."""
+    """Compute the IoU of boxes, shape (len(first), len(second))."""
     if not first.masks or not second.masks:
         return np.zeros((len(first.masks), len(second.masks)))
     boxes = masks.boxes(first.masks), masks.boxes(second.masks)
@@ -179,17 +179,17 @@ def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
 
 
 def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float64], float]:
-    """Mean over images of the absolute error of the number of instances.
+    """Compute the mean absolute error, over images, of the number of instances.
 
     Returns
     -------
-    float64 of shape (classes,): class by class, in images with and without the class; and the
-    same of the instances of all classes together. NaN if there are no images.
+    The error of each class, float64 (classes,), over images with and without the class; and the
+    error of the number of instances of all classes. NaN without images.
     """
 
     def counts(instances: Sequence[Instances]) -> NDArray[np.int64]:
-        of_images = [np.bincount(of_image.label, minlength=classes) for of_image in instances]
-        return np.array(of_images, np.int64).reshape(-1, classes)
+        per_image = [np.bincount(of_image.label, minlength=classes) for of_image in instances]
+        return np.array(per_image, np.int64).reshape(-1, classes)
 
     surplus = counts([pair.found for pair in pairs]) - counts([pair.true for pair in pairs])
     by_class = np.array([mean_of_known(of_class) for of_class in np.abs(surplus).T])
@@ -197,6 +197,6 @@ def count_errors(pairs: Sequence[Pair], classes: int) -> tuple[NDArray[np.float6
 
 
 def mean_of_known(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Mean of the values that are not NaN, or NaN if there are none."""
+    """Compute the mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan

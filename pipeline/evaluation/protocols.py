@@ -1,14 +1,15 @@
-"""The protocols by which the instances of a method are compared with the true masks.
+"""The evaluation protocols: which images and detections count.
 
-Two protocols. `coco` is that of the COCO benchmark: 101-point interpolated average precision,
-a limited number of detections per image and class, and no minimum score. `wise` is that of the
-code released with WISE (Laradji et al., BMVC 2019, section 4), which has the same limit: detections
-below a score are dropped, void pixels are removed from predictions and truth, and images without
-an object of any class, also of those that were not asked for, are left out.
+- `coco` is the protocol of the COCO benchmark: 101-point interpolated average precision, a maximum
+  number of detections per image and class, and no minimum score.
+- `wise` is the protocol of the code released with WISE (Laradji et al., BMVC 2019, section 4). It
+  has the same maximum number. In addition, it drops detections of low score, removes void pixels
+  from predictions and true masks, and skips images without an object of any class, including
+  classes that are not in the split.
 
-Masks are judged by average precision (AP) and average best overlap (ABO), as in WISE, tables 1
-to 3; boxes by AP, and by correct localisation (CorLoc; Deselaers et al., IJCV 2012); numbers of
-instances by their mean absolute error (WISE 4.3.1). Boxes, true ones too, are those around masks.
+The metrics are average precision (AP) and average best overlap (ABO) of masks, as in WISE, tables 1
+to 3; AP and correct localisation (CorLoc; Deselaers et al., IJCV 2012) of boxes; and the mean
+absolute error of the number of instances (WISE 4.3.1). All boxes are those around masks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,28 +36,28 @@ class EvaluationParameters(Parameters):
     """Thresholds and limits of the protocols."""
 
     iou_thresholds: tuple[Threshold, ...] = Field(
-        min_length=1, description="Jaccard similarities from which a detection counts as right"
+        min_length=1, description="minimum IoU of a right detection; AP is computed at each"
     )
     max_detections: PositiveInt = Field(
-        description="detections per image and class that count, best first"
+        description="maximum number of detections per image and class"
     )
-    min_score: float = Field(ge=0, le=1, description="lowest score in the protocol wise")
+    min_score: float = Field(ge=0, le=1, description="minimum score in the protocol wise")
 
     @field_validator("iou_thresholds")
     @classmethod
     def _ascending(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
         if list(thresholds) != sorted({round(t, 2) for t in thresholds}):
-            raise ValueError("different hundredths in ascending order are needed")
+            raise ValueError("must be different, in ascending order, with two decimals")
         return thresholds
 
     @property
     def names(self) -> list[str]:
-        """Names of average precision at each threshold."""
+        """The names of average precision at each threshold."""
         return [f"AP{100 * threshold:.0f}" for threshold in self.iou_thresholds]
 
     @property
     def middle(self) -> str:
-        """Name of average precision at the middle threshold, the headline number."""
+        """The name of average precision at the middle threshold, the main metric."""
         return self.names[len(self.names) // 2]
 
 
@@ -71,7 +72,7 @@ class Rules:
 
 
 def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
-    """The rules of each protocol, by its name."""
+    """Return the rules of each protocol by name."""
     limit = parameters.max_detections
     return {
         "coco": Rules(limit, 0.0, remove_void=False, skip_images_without_objects=False),
@@ -82,7 +83,7 @@ def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
 
 
 class Predictions(Protocol):
-    """Instances by image, of any method; for example an `InstanceStore`."""
+    """The instances of each image by any method, for example an `InstanceStore`."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -92,15 +93,15 @@ class Predictions(Protocol):
     def __iter__(self) -> Iterator[str]: ...
 
     def instances(self, image_id: str) -> Instances:
-        """The instances of an image."""
+        """Return the instances of an image."""
         ...
 
 
 @dataclass(frozen=True)
 class Method:
-    """The predictions of a method and the true masks that they are compared with.
+    """The predictions of a method, and the true masks to compare them with.
 
-    Where scores are no `confidences`, protocols do not cut by them.
+    If scores are not `confidences`, protocols do not apply a minimum score.
     """
 
     truth: Truth
@@ -110,7 +111,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Pair:
-    """True and predicted instances of an image that a protocol counts, best first."""
+    """The true and the predicted instances of an image that a protocol counts, best first."""
 
     height: int
     width: int
@@ -120,10 +121,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs of a method under a protocol; `thresholded`: the scores were cut by a threshold.
+    """All pairs of a method with a protocol.
 
-    Detections that are ranked by confidence, and not cut by it, say nothing about how many
-    objects there are.
+    `thresholded` means that the number of detections is meaningful. It is not if detections have
+    confidences and no minimum score was applied.
     """
 
     pairs: Sequence[Pair]
@@ -132,16 +133,16 @@ class Pairs:
 
 
 def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
-    """Pair true masks and predictions under every protocol, on the images that have true masks.
+    """Pair true and predicted instances with each protocol, for the images with true masks.
 
     Raises
     ------
     InputError
-        If the predictions are of other classes, or lack an image that has true masks.
+        If the predictions have other classes, or an image with true masks is missing.
     """
     classes = method.truth.classes
     if tuple(method.predictions.attributes["classes"]) != classes:
-        raise InputError("truth and predictions are of different classes; run all stages again")
+        raise InputError("true masks and predictions have different classes; run all stages again")
     rules_of = protocols(parameters)
     if not method.confidences:
         rules_of = {name: replace(rules, min_score=0.0) for name, rules in rules_of.items()}
@@ -169,7 +170,7 @@ def admit(rules: Rules, image: TrueImage, found: Instances) -> Pair:
 
 
 def _best_per_class(found: Instances, limit: int) -> NDArray[np.intp]:
-    """Indices of the `limit` best detections of each class, best first."""
+    """Return the indices of the `limit` best detections of each class, best first."""
     best = np.argsort(-found.score, kind="stable")
     label = found.label[best]
     kept = np.zeros(len(best), bool)
@@ -179,6 +180,6 @@ def _best_per_class(found: Instances, limit: int) -> NDArray[np.intp]:
 
 
 def _within(area: list[Rle], instances: Instances) -> Instances:
-    """Crop instances to an area (one mask); those outside of it are dropped."""
+    """Crop instances to an area (one mask); those outside it are dropped."""
     cut = [coco_mask.merge([mask, *area], intersect=True) for mask in instances.masks]
     return replace(instances, masks=cut).take(np.flatnonzero(masks.area(cut)))

@@ -1,4 +1,4 @@
-"""Spread over seeds: mean and standard deviation of an experiment that ran several times."""
+"""Mean and standard deviation of the metrics of an experiment over several seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ def seeds(parameters: Mapping[str, Any]) -> dict[str, int]:
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> Spread:
-    """Mean and standard deviation of every metric of at least two runs, by method and protocol.
+    """Compute mean and standard deviation of each metric over at least two runs.
 
-    `runs` are metrics of pipeline.evaluation. What is not known of every run is None; numbers
-    of images and instances are no results, and left out.
+    `runs` are the metrics of each run, by method and protocol. A metric that is unknown in one of
+    them is None. The numbers of images and instances are left out.
     """
     found: Spread = {}
     for method, protocol, summary in summaries(runs[0]):
@@ -55,21 +55,21 @@ def _moments(values: Sequence[float | None]) -> Moments | None:
     return {"mean": round(mean, 4), "std": round(std, 4)}
 
 
-def spread_tables(of_methods: Spread, runs: Sequence[str]) -> str:
-    """Write tables of masks, then of boxes and counts; `runs` are the names of the runs."""
+def spread_tables(found: Spread, runs: Sequence[str]) -> str:
+    """Format the tables of masks, and of boxes and counts; `runs` are the names of the runs."""
     note = f"Mean ± standard deviation (n - 1) over {len(runs)} seeds: {', '.join(runs)}."
-    of_masks, of_boxes_and_counts = [], []
-    for method, protocol, numbers in summaries(of_methods):
+    mask_rows, box_and_count_rows = [], []
+    for method, protocol, numbers in summaries(found):
         cells = {name: _cell(name, moments) for name, moments in numbers.items()}
         row = {"method": method, "protocol": protocol}
-        of_masks.append(row | {name: cells[name] for name in tables.of_masks(numbers)})
-        of_boxes_and_counts.append(
-            row | {name: cells[name] for name in tables.of_boxes_and_counts(numbers)}
+        mask_rows.append(row | {name: cells[name] for name in tables.mask_columns(numbers)})
+        box_and_count_rows.append(
+            row | {name: cells[name] for name in tables.box_and_count_columns(numbers)}
         )
     return "\n".join(
         [
-            table(of_masks, note, tables.ABOUT_MASKS),
-            table(of_boxes_and_counts, note, tables.ABOUT_BOXES_AND_COUNTS),
+            table(mask_rows, note, tables.ABOUT_MASKS),
+            table(box_and_count_rows, note, tables.ABOUT_BOXES_AND_COUNTS),
         ]
     )
 

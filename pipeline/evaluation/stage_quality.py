@@ -1,9 +1,9 @@
-"""Quality of proposals and peaks, on images with true masks: which stage loses what.
+"""Quality of proposals and peaks on images with true masks.
 
-Proposals are evaluated without classes, as in SharpMask (section 4): the average recall of the
-COCO benchmark over IoU 0.50 to 0.95, and the best overlap with each true instance. Peaks are
-evaluated by the instances of their class that they lie on (WISE, section 3.1), and by the masks
-that the sampler can make, and does make, of those (Eq. 1).
+Proposals are evaluated without classes, as in SharpMask (section 4): average recall of the COCO
+benchmark over IoU 0.50 to 0.95, and the best overlap with each true instance. Peaks are evaluated
+by whether they lie on an instance of their class (WISE, section 3.1), and by the IoU of this
+instance with the candidate masks and the drawn masks of the sampler (Eq. 1).
 """
 
 import math
@@ -24,8 +24,8 @@ from pipeline.common.errors import InputError
 
 COUNTS = (10, 100, 1000)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RIGHT = 0.5  # IoU from which a pseudo mask is right
-# Sides of squares, in pixels, that part COCO's small, medium and large objects.
+RIGHT_IOU = 0.5  # minimum IoU of a right pseudo mask
+# The sizes of COCO, separated by the areas of squares with these sides in pixels.
 SIZES = ("small", "medium", "large")
 _SIDES = (32, 96)
 
@@ -34,14 +34,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns of one length, of which several images' can be concatenated."""
+    """Columns of equal length; the rows of several images can be concatenated."""
 
     @classmethod
     def concatenate(cls, parts: Iterable[Self]) -> Self:
-        """Join the columns of parts, of which there is at least one."""
-        of_parts = list(parts)
+        """Concatenate the columns of at least one part."""
+        parts = list(parts)
         names = [field.name for field in fields(cls)]
-        return cls(**{n: np.concatenate([getattr(part, n) for part in of_parts]) for n in names})
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
     def where(self, chosen: NDArray[np.bool_]) -> Self:
         """Keep the chosen rows."""
@@ -51,13 +51,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Coverage(Rows):
-    """How well proposals cover n true instances; the k columns are those of `COUNTS`.
+    """How well proposals cover n true instances; k columns for the k numbers of `COUNTS`.
 
-    label : int (n,), index of the class.
-    area : int (n,), pixels.
-    overlap : (n, k), highest IoU with the first so many proposals.
-    recall : (n, k), share of the thresholds at which the first so many proposals find it.
-    recall_of_size : the same, where only instances of its size are looked for.
+    label : int64 (n,), index of the class.
+    area : int64 (n,), in pixels.
+    overlap : float64 (n, k), highest IoU with the first proposals.
+    recall : float64 (n, k), fraction of the thresholds at which the first proposals find it.
+    recall_of_size : float64 (n, k), recall if only instances of its size are searched.
     """
 
     label: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Coverage(Rows):
     recall_of_size: Floats
 
 
-def cover(image: TrueImage, proposals: Proposals) -> Coverage:
+def compare_proposals(image: TrueImage, proposals: Proposals) -> Coverage:
     """Compare the proposals of an image with its true instances."""
     true = image.masks()
     overlaps = masks.iou(true, proposals.masks)
@@ -75,26 +75,31 @@ def cover(image: TrueImage, proposals: Proposals) -> Coverage:
     size = _sizes(area)
     recall_of_size = np.zeros((len(true), len(COUNTS)))
     for number in range(len(SIZES)):
-        recall_of_size[size == number] = recalled(overlaps[size == number])
+        recall_of_size[size == number] = recall_at_counts(overlaps[size == number])
     best = [overlaps[:, :count].max(axis=1, initial=0.0) for count in COUNTS]
     return Coverage(
-        image.labels().astype(np.int64), area, np.stack(best, 1), recalled(overlaps), recall_of_size
+        image.labels().astype(np.int64),
+        area,
+        np.stack(best, 1),
+        recall_at_counts(overlaps),
+        recall_of_size,
     )
 
 
-def recalled(overlaps: Floats) -> Floats:
-    """Find instances by proposals as the COCO benchmark does.
+def recall_at_counts(overlaps: Floats) -> Floats:
+    """Match instances to proposals as the COCO benchmark does.
 
-    At each threshold every proposal, best first, takes of the instances that are still free the
-    one that it overlaps most, if it does so enough.
+    At each threshold, every proposal, best first, is matched to the unmatched instance of highest
+    IoU, if this IoU reaches the threshold.
 
     Parameters
     ----------
-    overlaps : of shape (instances, proposals), the proposals by descending score.
+    overlaps : IoU, float64 (instances, proposals), with proposals by descending score.
 
     Returns
     -------
-    (instances, counts): share of the thresholds at which the first so many proposals find it.
+    Fraction of the thresholds at which an instance is matched to one of the first proposals:
+    float64 (instances, k) for the k numbers of `COUNTS`.
     """
     instances, proposals = overlaps.shape
     found_by = np.full((len(THRESHOLDS), instances), proposals + max(COUNTS))
@@ -110,18 +115,22 @@ def recalled(overlaps: Floats) -> Floats:
 
 
 def proposal_quality(truth: Truth, store: ProposalStore) -> dict[str, Any]:
-    """Judge the proposals of all images that have true masks, one image at a time.
+    """Evaluate the proposals of all images that have true masks, one image at a time.
 
     Returns
     -------
-    `images` and `instances`; in percent `AR@k` (average recall), `overlap@k` (best overlap, mean
-    over instances) and `class_overlap@k` (mean of the classes' means) of the first k proposals;
-    `above50` and `above75`: instances with a proposal of at least that overlap. `by_size` and
-    `per_class` hold the same of the objects of a size and a class. None: nothing is known.
+    The metrics, in percent except counts, None if unknown:
+
+    - `images`, `instances`: counts
+    - `AR@k`: average recall of the first k proposals
+    - `overlap@k`: best overlap with the first k proposals, mean over instances
+    - `class_overlap@k`: the same, mean over the means of classes
+    - `above50`, `above75`: fraction of instances with a proposal of at least that IoU
+    - `by_size`, `per_class`: the same metrics for each size and class
     """
     nothing = np.zeros((0, len(COUNTS)))
     no_rows = Coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), *3 * [nothing])
-    covered = (cover(image, store.proposals(image.id)) for image in truth.images)
+    covered = (compare_proposals(image, store.proposals(image.id)) for image in truth.images)
     found = Coverage.concatenate([no_rows, *covered])
     size = _sizes(found.area)
     by_size = {
@@ -158,13 +167,14 @@ def _means(found: Coverage, recall: Floats) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hits(Rows):
-    """What n peaks point at.
+    """The true instances and proposals at n peaks.
 
-    label : int (n,), index of the class.
-    instance : int (n,), number of the true instance of that class under the peak, -1: none.
+    label : int64 (n,), index of the class.
+    instance : int64 (n,), index of the true instance of this class at the peak; -1 if none.
     covered : bool (n,), whether any proposal contains the peak.
-    best, first, drawn : (n,), Jaccard similarity of that instance with the best of the proposals
-        there, with the most object-like, and with those drawn (mean over visits); NaN without.
+    best, first, drawn : float64 (n,), IoU of this instance with the best proposal at the peak,
+        with the one of highest objectness, and with the drawn ones (mean over epochs); NaN if
+        there is no instance or no proposal.
     """
 
     label: NDArray[np.int64]
@@ -179,8 +189,8 @@ class Hits(Rows):
 class Drawn(Rows):
     """Whether the n pseudo masks of the first epoch are right.
 
-    label : int (n,), index of the class.
-    right : bool (n,), whether the mask is matched with a true instance, see `matched`.
+    label : int64 (n,), index of the class.
+    right : bool (n,), whether the mask is matched to a true instance, see `matched`.
     """
 
     label: NDArray[np.int64]
@@ -188,32 +198,32 @@ class Drawn(Rows):
 
 
 def matched(true: Instances, found: Instances) -> NDArray[np.bool_]:
-    """Match instances with true ones of their class at IoU `RIGHT`, as the COCO benchmark does.
+    """Match instances to true instances of their class as the COCO benchmark does.
 
-    Each instance, in the given order, takes of the true ones that are still free the one of
-    highest IoU, if that is at least `RIGHT`.
+    Each instance, in the given order, is matched to the unmatched true instance of highest IoU, if
+    this IoU is at least `RIGHT_IOU`.
 
     Returns
     -------
-    bool (n,), which of the n found instances are matched.
+    Whether each of the n found instances is matched, bool (n,).
     """
     overlaps = masks.iou(found.masks, true.masks) * (found.label[:, None] == true.label)
     right = np.zeros(len(found.label), bool)
-    for number, of_instance in enumerate(overlaps):
-        best = of_instance.argmax() if len(of_instance) else 0
-        if len(of_instance) and of_instance[best] >= RIGHT:
+    for number, ious in enumerate(overlaps):
+        best = ious.argmax() if len(ious) else 0
+        if len(ious) and ious[best] >= RIGHT_IOU:
             right[number] = True
             overlaps[:, best] = 0
     return right
 
 
-def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
-    """Follow the peaks of an image to true instances and to the proposals drawn for them.
+def compare_peaks(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
+    """Compare the peaks of an image, and the proposals drawn for them, with its true instances.
 
     Raises
     ------
     InputError
-        If the draws are of other peaks.
+        If the draws belong to other peaks.
     """
     points = np.stack([peaks.y, peaks.x], 1)
     true = image.masks()
@@ -222,7 +232,7 @@ def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) 
     instance[instance == len(true)] = -1
     covered = np.asarray(masks.contains(proposals.masks, points).any(axis=0), bool)
     if not np.array_equal(peaks.label[covered], draws.label):
-        raise InputError(f"the draws of {image.id} are of other peaks; run all stages again")
+        raise InputError(f"the draws of {image.id} belong to other peaks; run all stages again")
     overlap = np.full((len(points), 3), math.nan)
     for row, peak in enumerate(np.flatnonzero(covered)):
         if instance[peak] >= 0:
@@ -237,26 +247,31 @@ def follow(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) 
 def peak_quality(
     truth: Truth, peaks: PeakStore, proposals: ProposalStore, draws: DrawStore
 ) -> dict[str, Any]:
-    """Judge the peaks of all images that have true masks, one image at a time.
+    """Evaluate the peaks of all images that have true masks, one image at a time.
 
     Returns
     -------
-    `images`, `instances`, `peaks`; in percent `hit_instances` (with a peak of their class on
-    them), `right_peaks` (on an instance of their class), `covered_peaks` (of the right ones,
-    those in a proposal), and of these the overlap of their instance with the `best` proposal
-    there, with the `top_scoring`, and with the `drawn` (mean over epochs). Of the first epoch the
-    number of `pseudo_masks`, and in percent their `precision`, `recall` and `F1` at IoU `RIGHT`.
-    `per_class` holds the same class by class. None: nothing is known.
+    The metrics, in percent except counts, None if unknown:
+
+    - `images`, `instances`, `peaks`: counts
+    - `hit_instances`: fraction of instances with a peak of their class
+    - `right_peaks`: fraction of peaks on an instance of their class
+    - `covered_peaks`: fraction of the right peaks inside a proposal
+    - `best`, `top_scoring`, `drawn`: IoU of the instance at a covered peak with the best proposal
+      there, with the one of highest objectness, and with the drawn ones (mean over epochs)
+    - `pseudo_masks`: number of masks of the first epoch
+    - `precision`, `recall`, `F1`: of these masks, at IoU `RIGHT_IOU`
+    - `per_class`: the same metrics for each class
     """
     none = np.zeros(0, np.int64)
     hits = [Hits(none, none, none.astype(bool), *3 * [none.astype(np.float64)])]
     drawn = [Drawn(none, none.astype(bool))]
     true_label, is_hit = [none], [none.astype(bool)]
     for image in truth.images:
-        of_proposals, of_draws = proposals.proposals(image.id), draws.draws(image.id)
-        of_image = follow(image, peaks.points(image.id), of_proposals, of_draws)
+        candidates, drawn_masks = proposals.proposals(image.id), draws.draws(image.id)
+        of_image = compare_peaks(image, peaks.points(image.id), candidates, drawn_masks)
         hits.append(of_image)
-        first = of_draws.instances(of_proposals, epoch=0)
+        first = drawn_masks.instances(candidates, epoch=0)
         drawn.append(Drawn(first.label.astype(np.int64), matched(image.as_instances(), first)))
         true_label.append(image.labels().astype(np.int64))
         is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
@@ -298,12 +313,12 @@ def _peak_means(found: Hits, hit: NDArray[np.bool_], told: NDArray[np.bool_]) ->
 def quality_rows(
     what: str, quality: Mapping[str, Mapping[str, Any]], parts: str
 ) -> list[dict[str, Any]]:
-    """Quality split by split, each as a whole and then by its `parts`, as rows of a table.
+    """Return the quality of each split, first of the whole and then of its `parts`, as table rows.
 
     Parameters
     ----------
-    what : heading of the column that names the rows.
-    quality : split -> what `proposal_quality` or `peak_quality` returned.
+    what : heading of the first column, which names the rows.
+    quality : split -> result of `proposal_quality` or `peak_quality`.
     parts : `by_size` or `per_class`.
     """
     rows = []
@@ -316,7 +331,7 @@ def quality_rows(
 
 
 def _sizes(area: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Position in `SIZES` of objects of so many pixels."""
+    """Return the index in `SIZES` of objects with these areas in pixels."""
     return np.digitize(area, [side**2 for side in _SIDES])
 
 

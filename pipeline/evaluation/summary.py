@@ -1,4 +1,4 @@
-"""All measures of a method, by protocol and by class."""
+"""All metrics of a method, by protocol and class."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,47 +22,54 @@ from pipeline.evaluation.measures import (
 )
 from pipeline.evaluation.protocols import EvaluationParameters, Pairs
 
-# How the names of numbers begin that are of boxes and counts; the others are of masks.
-OF_BOXES_AND_COUNTS = ("box_", "CorLoc", "count_error")
+# The names of the metrics of boxes and counts begin with these; the other metrics are of masks.
+BOX_AND_COUNT_PREFIXES = ("box_", "CorLoc", "count_error")
 
 
 def evaluate(
     pairs: Mapping[str, Pairs], parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], Estimates]:
-    """Compute all measures of a method under every protocol, from the pairs of `pairs_of`.
+    """Compute all metrics of a method with each protocol, from the pairs of `pairs_of`.
 
     Returns
     -------
-    Protocol -> number of `images` and true `instances`; in percent `mAPxx` of masks for
-    every threshold, `ABO`, `box_mAPxx` of boxes, `CorLoc`; `count_error`, in instances an image;
-    `per_class` the same class by class. What nothing is known of, for want of true instances or
-    of a cut of scores, is None, and left out of the means over classes. `mAPxx_interval` is the
-    95 % bootstrap interval of `mAPxx` over images. And the estimates that `differences` compares.
+    Protocol -> metrics, and the estimates that `differences` compares. The metrics are:
+
+    - `images`, `instances`: number of images and of true instances
+    - `mAPxx` and `mAPxx_interval`: mAP of masks at each IoU threshold, and its 95 % bootstrap
+      interval over images, in percent
+    - `ABO`, `box_mAPxx`, `CorLoc`: in percent
+    - `count_error`: in instances per image
+    - `per_class`: the same metrics for each class
+
+    Without true instances or without a score threshold, a metric is None. Means over classes leave
+    it out.
     """
     summaries, values, resampled = {}, {}, {}
-    for name, of_protocol in pairs.items():
-        summaries[name], values[name], resampled[name] = _summary(of_protocol, parameters)
+    for protocol, counted in pairs.items():
+        summary = _summary(counted, parameters)
+        summaries[protocol], values[protocol], resampled[protocol] = summary
     return summaries, Estimates(values, resampled)
 
 
 def _summary(
-    of_protocol: Pairs, parameters: EvaluationParameters
+    counted: Pairs, parameters: EvaluationParameters
 ) -> tuple[dict[str, Any], Floats, Floats]:
-    """The measures, and mAP of the images and of resamples: (thresholds, [resamples])."""
-    pairs, count = of_protocol.pairs, len(of_protocol.classes)
-    of_masks, of_boxes, matches = average_precision(pairs, count, parameters.iou_thresholds)
+    """Compute the metrics, mAP (thresholds,), and mAP of the resamples (thresholds, resamples)."""
+    pairs, count = counted.pairs, len(counted.classes)
+    mask_ap, box_ap, matches = average_precision(pairs, count, parameters.iou_thresholds)
     columns = {
-        **dict(zip(parameters.names, of_masks, strict=True)),
+        **dict(zip(parameters.names, mask_ap, strict=True)),
         "ABO": average_best_overlap(pairs, count),
-        **{f"box_{name}": of for name, of in zip(parameters.names, of_boxes, strict=True)},
+        **{f"box_{name}": ap for name, ap in zip(parameters.names, box_ap, strict=True)},
         "CorLoc": correct_localisation(pairs, count),
     }
     errors, error = count_errors(pairs, count)
-    if not of_protocol.thresholded:
+    if not counted.thresholded:
         errors, error = np.full(count, math.nan), math.nan
-    values = np.array([mean_of_known(column) for column in of_masks])
+    values = np.array([mean_of_known(column) for column in mask_ap])
     resampled = resampled_mean(matches, draw_resamples(len(pairs)))
-    means = {_mean_name(name): _percent(mean_of_known(of)) for name, of in columns.items()}
+    means = {_mean_name(name): _percent(mean_of_known(values)) for name, values in columns.items()}
     summary = {
         "images": len(pairs),
         "instances": sum(len(pair.true.masks) for pair in pairs),
@@ -72,24 +79,24 @@ def _summary(
         "per_class": {
             class_name: {name: _percent(column[label]) for name, column in columns.items()}
             | {"count_error": _rounded(errors[label])}
-            for label, class_name in enumerate(of_protocol.classes)
+            for label, class_name in enumerate(counted.classes)
         },
     }
     return summary, values, resampled
 
 
 def mean_names(parameters: EvaluationParameters) -> list[str]:
-    """Names of mAP at each threshold."""
+    """Return the names of mAP at each threshold."""
     return [_mean_name(name) for name in parameters.names]
 
 
 def _mean_name(column: str) -> str:
-    """Name of the mean over classes: mAP for AP; the others keep their name."""
+    """Return the name of a mean over classes: mAP for AP; other names stay the same."""
     return column.replace("AP", "mAP")
 
 
-def _percent(share: float) -> float | None:
-    return _rounded(100 * share)
+def _percent(fraction: float) -> float | None:
+    return _rounded(100 * fraction)
 
 
 def _rounded(value: float) -> float | None:
@@ -97,7 +104,7 @@ def _rounded(value: float) -> float | None:
 
 
 def summaries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, protocol and measures of every evaluated method."""
+    """Yield method, protocol and metrics of every method."""
     for method, by_protocol in metrics.items():
         for protocol, summary in by_protocol.items():
             yield method, protocol, summary

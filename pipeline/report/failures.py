@@ -15,11 +15,11 @@ from pipeline.common import masks
 from pipeline.evaluation.measures import best_overlaps
 from pipeline.evaluation.protocols import Pair, Rules, admit
 
-# IoU with the true mask from which a mask is right, and below which it misses the object.
-RIGHT, NEAR = 0.5, 0.1
+# Minimum IoU with the true mask for a mask to be right, and to be a poor mask of the object.
+RIGHT_IOU, NEAR_IOU = 0.5, 0.1
 
-OF_PSEUDO_MASKS = ("right", "poor mask", "no proposal", "wrong class", "no peak")
-OF_PREDICTIONS = ("right", "poor mask", "wrong class", "not found")
+PSEUDO_MASK_OUTCOMES = ("right", "poor mask", "no proposal", "wrong class", "no peak")
+PREDICTION_OUTCOMES = ("right", "poor mask", "wrong class", "not found")
 
 Outcome = tuple[int, str]
 """The label of a true instance, and its outcome."""
@@ -34,38 +34,38 @@ class FailureCounts:
 
     @classmethod
     def count(
-        cls, outcomes: Sequence[str], ended: Iterable[Outcome], classes: Sequence[str]
+        cls, outcomes: Sequence[str], instances: Iterable[Outcome], classes: Sequence[str]
     ) -> "FailureCounts":
         """Count the outcomes of instances per class."""
         by_class: dict[str, Counter[str]] = {name: Counter() for name in classes}
-        for label, outcome in ended:
+        for label, outcome in instances:
             by_class[classes[label]][outcome] += 1
         return cls(outcomes, by_class)
 
     @property
-    def whole(self) -> Counter[str]:
+    def total(self) -> Counter[str]:
         """The counts of all classes together."""
         return sum(self.by_class.values(), Counter[str]())
 
 
 def pair(image: TrueImage, found: Instances) -> Pair:
-    """All true and all found instances of an image, void pixels left as they are."""
-    everything = Rules(len(found.masks), 0.0, remove_void=False, skip_images_without_objects=False)
-    return admit(everything, image, found)
+    """Pair all true and all predicted instances of an image, with void pixels."""
+    rules = Rules(len(found.masks), 0.0, remove_void=False, skip_images_without_objects=False)
+    return admit(rules, image, found)
 
 
-def of_pseudo_masks(
+def pseudo_mask_outcomes(
     image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws
 ) -> list[Outcome]:
     """Determine the outcome of each true instance of a training image in the first epoch.
 
     An instance without a right mask failed because no peak lies on it (`no peak`), because only
     peaks of other classes do (`wrong class`), because no proposal at its peaks has an IoU of
-    `RIGHT` (`no proposal`), or because another proposal was drawn, or a better peak was taken for
-    a peak of the same object (`poor mask`).
+    `RIGHT_IOU` (`no proposal`), or because another proposal was drawn or the peak was dropped as a
+    second peak of the same object (`poor mask`).
     """
-    of_image = pair(image, draws.instances(proposals, epoch=0))
-    true, drawn = of_image.true, best_overlaps(of_image)
+    matched = pair(image, draws.instances(proposals, epoch=0))
+    true, drawn = matched.true, best_overlaps(matched)
     points = np.stack([peaks.y, peaks.x], 1)
     on_it = masks.contains(true.masks, points)
     own = on_it & (true.label[:, None] == peaks.label)
@@ -73,30 +73,30 @@ def of_pseudo_masks(
     overlaps = masks.iou(true.masks, proposals.masks)
 
     def outcome(k: int) -> str:
-        if drawn[k] >= RIGHT:
+        if drawn[k] >= RIGHT_IOU:
             return "right"
         if not on_it[k].any():
             return "no peak"
         if not own[k].any():
             return "wrong class"
         candidates = at_peaks[:, own[k]].any(axis=1)
-        there = overlaps[k, candidates].max(initial=0.0) >= RIGHT
+        there = overlaps[k, candidates].max(initial=0.0) >= RIGHT_IOU
         return "poor mask" if there else "no proposal"
 
     return [(int(label), outcome(k)) for k, label in enumerate(true.label)]
 
 
-def of_predictions(image: TrueImage, found: Instances) -> list[Outcome]:
+def prediction_outcomes(image: TrueImage, found: Instances) -> list[Outcome]:
     """Determine the outcome of each true instance of an image among the predictions."""
-    of_image = pair(image, found)
-    own = best_overlaps(of_image)
-    of_any = masks.iou(of_image.true.masks, found.masks).max(axis=1, initial=0.0)
+    matched = pair(image, found)
+    own = best_overlaps(matched)
+    any_class = masks.iou(matched.true.masks, found.masks).max(axis=1, initial=0.0)
 
     def outcome(k: int) -> str:
-        if own[k] >= RIGHT:
+        if own[k] >= RIGHT_IOU:
             return "right"
-        if of_any[k] >= RIGHT:
+        if any_class[k] >= RIGHT_IOU:
             return "wrong class"
-        return "poor mask" if of_any[k] >= NEAR else "not found"
+        return "poor mask" if any_class[k] >= NEAR_IOU else "not found"
 
-    return [(int(label), outcome(k)) for k, label in enumerate(of_image.true.label)]
+    return [(int(label), outcome(k)) for k, label in enumerate(matched.true.label)]

@@ -14,12 +14,12 @@ from pipeline.evaluation.tables import ABOUT_DIFFERENCES, ABOUT_INTERVALS
 from pipeline.report import charts, tables
 from pipeline.report.charts import Chart, line_chart, training_chart
 from pipeline.report.failures import (
-    OF_PREDICTIONS,
-    OF_PSEUDO_MASKS,
+    PREDICTION_OUTCOMES,
+    PSEUDO_MASK_OUTCOMES,
     FailureCounts,
     Outcome,
-    of_predictions,
-    of_pseudo_masks,
+    prediction_outcomes,
+    pseudo_mask_outcomes,
 )
 from pipeline.report.gallery import Gallery, Painter
 from pipeline.report.results import Results
@@ -59,9 +59,9 @@ def count_failures(
     """Count the failures of a split: pseudo masks of `train`, refined predictions of `val`."""
     classes = results.train.split.classes
     if split == "train":
-        return FailureCounts.count(OF_PSEUDO_MASKS, _pseudo_mask_outcomes(results), classes)
+        return FailureCounts.count(PSEUDO_MASK_OUTCOMES, _train_outcomes(results), classes)
     painter = _painter(results, split, parameters)
-    return FailureCounts.count(OF_PREDICTIONS, _prediction_outcomes(painter), classes)
+    return FailureCounts.count(PREDICTION_OUTCOMES, _val_outcomes(painter), classes)
 
 
 def choose_pictures(results: Results, split: SplitName, parameters: ReportParameters) -> Gallery:
@@ -79,7 +79,7 @@ def _painter(results: Results, split: SplitName, parameters: ReportParameters) -
 
 def page(
     results: Results,
-    losses: Mapping[SplitName, FailureCounts],
+    failures: Mapping[SplitName, FailureCounts],
     galleries: Mapping[SplitName, Gallery],
     parameters: ReportParameters,
 ) -> str:
@@ -98,15 +98,17 @@ def page(
         source=source,
         note=f"Proposals by {source['method']}; their supervision: {source['supervision']}",
         judged=tables.is_judged(metrics),
-        methods=tables.of_methods(metrics),
-        differences=tables.of_differences(metrics),
+        methods=tables.method_tables(metrics),
+        differences=tables.difference_table(metrics),
         about_intervals=ABOUT_INTERVALS,
         about_differences=ABOUT_DIFFERENCES,
-        classes=tables.of_classes(metrics),
-        proposals=tables.of_rows(quality_rows("proposals of", metrics["proposals"], "by_size")),
-        peaks=tables.of_rows(quality_rows("peaks of", metrics["peaks"], "per_class")),
+        classes=tables.class_tables(metrics),
+        proposals=tables.quality_table(
+            quality_rows("proposals of", metrics["proposals"], "by_size")
+        ),
+        peaks=tables.quality_table(quality_rows("peaks of", metrics["peaks"], "per_class")),
         figure5=_figure5(results),
-        losses=losses,
+        failures=failures,
         curves=[training_chart(title, folder) for title, folder in results.curves.items()],
         galleries=galleries,
         least_score=parameters.min_relative_score,
@@ -125,10 +127,10 @@ def _figure5(results: Results) -> list[Chart]:
     ]
 
 
-def _pseudo_mask_outcomes(results: Results) -> Iterator[Outcome]:
+def _train_outcomes(results: Results) -> Iterator[Outcome]:
     sources, images = results.sources, results.train.truth.images
     for image in track(images, len(images), "pseudo masks of train"):
-        yield from of_pseudo_masks(
+        yield from pseudo_mask_outcomes(
             image,
             sources.peaks.points(image.id),
             sources.proposals.proposals(image.id),
@@ -136,8 +138,8 @@ def _pseudo_mask_outcomes(results: Results) -> Iterator[Outcome]:
         )
 
 
-def _prediction_outcomes(painter: Painter) -> Iterator[Outcome]:
+def _val_outcomes(painter: Painter) -> Iterator[Outcome]:
     images = painter.results.truth.images
     for image in track(images, len(images), "predictions of val"):
         found = painter.drawn(painter.results.refined.instances(image.id))
-        yield from of_predictions(image, found)
+        yield from prediction_outcomes(image, found)

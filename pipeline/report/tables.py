@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import InputError
-from pipeline.evaluation.tables import cell, of_boxes_and_counts, of_masks, value_cell
+from pipeline.evaluation.tables import box_and_count_columns, cell, mask_columns, value_cell
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def is_judged(metrics: Mapping[str, Any]) -> bool:
     return any(entry["wise"]["instances"] for entry in methods(metrics).values())
 
 
-def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
+def method_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Make the tables of masks, and of boxes and counts: a row per method."""
     judged = methods(metrics)
     protocols = list(judged["wise"])
     summary = judged["wise"]["wise"]
-    columns = {"Masks": of_masks(summary), "Boxes and counts": of_boxes_and_counts(summary)}
+    columns = {"Masks": mask_columns(summary), "Boxes and counts": box_and_count_columns(summary)}
     return [
         Table(
             title,
@@ -73,13 +73,13 @@ def of_methods(metrics: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def of_differences(metrics: Mapping[str, Any]) -> Table | None:
+def difference_table(metrics: Mapping[str, Any]) -> Table | None:
     """Differences between methods, the protocols side by side; None without two methods."""
     compared = metrics["differences"]
     if not compared:
         return None
     protocols = list(next(iter(compared.values())))
-    names = of_masks(next(iter(compared.values()))[protocols[0]])
+    names = mask_columns(next(iter(compared.values()))[protocols[0]])
     rows = {
         pair: [cell(name, value_cell(entry[p], name)) for p in protocols for name in names]
         for pair, entry in compared.items()
@@ -87,7 +87,7 @@ def of_differences(metrics: Mapping[str, Any]) -> Table | None:
     return Table("Differences, in points", "difference", protocols, names, rows)
 
 
-def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
+def class_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Make a table for each metric: a row per class, a column per protocol and method."""
     judged = methods(metrics)
     classes = judged["wise"]["wise"]["per_class"]
@@ -110,7 +110,7 @@ def of_classes(metrics: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+def quality_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table of rows with the same keys. The first value is the name of the row."""
     corner, *columns = rows[0]
     cells = {row[corner]: [cell(column, row[column]) for column in columns] for row in rows}

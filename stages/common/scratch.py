@@ -1,8 +1,8 @@
-"""Unfinished work of a stage: kept when the stage is killed, removed when it is done.
+"""Unfinished work of stages, kept when a stage is killed and removed when it has finished.
 
-It is in `.scratch/<stage>/<digest>/`, beside the lock file of its run. When a stage finishes, it
-also removes its own work of other digests that nothing has touched for two weeks. Removing
-`.scratch/` by hand, while no stage runs, clears everything.
+It is in `.scratch/<stage>/<digest>/`, next to a lock file. When a stage finishes, it also removes
+its work of other digests that has not been touched for two weeks. `.scratch/` can be removed by
+hand while no stage is running.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ from stages.common.yaml_files import read_yaml
 
 Result = TypeVar("Result")
 
-ABANDONED = 14 * 24 * 3600  # seconds after which another digest's work is taken for abandoned
+ABANDONED = 14 * 24 * 3600  # seconds after which the work of another digest is removed
 _INPUTS = ".inputs.json"
 
 
 @contextmanager
 def scratch(stage: str) -> Iterator[Path]:
-    """Yield a folder for unfinished work, kept if the stage is killed, gone when it is done.
+    """Yield a folder for unfinished work, which is removed when the stage has finished.
 
-    Its name is a digest of what dvc.yaml says the stage depends on, so that work is taken up
-    again only by a run with the same parameters, inputs and code. DVC runs a queued experiment
-    in a copy of the project that goes with it; its scratch lies in the project itself.
+    The folder is named after a digest of the stage's dependencies in dvc.yaml, so that only a run
+    with the same parameters, inputs and code resumes the work. DVC runs queued experiments in
+    temporary copies of the project; their folder is in the project itself.
 
     Raises
     ------
     InputError
-        If another run of the same work is under way.
+        If another run of the stage with the same digest is under way.
     """
     inputs = _inputs(stage)
     digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
@@ -55,7 +55,7 @@ def scratch(stage: str) -> Iterator[Path]:
         lock = _lock(folder)
     except Timeout:
         raise InputError(
-            f"another run of this stage is at work in {folder}; wait until it has ended"
+            f"another run of this stage is using {folder}; wait until it has finished"
         ) from None
     with lock:
         folder.mkdir(exist_ok=True)
@@ -66,42 +66,42 @@ def scratch(stage: str) -> Iterator[Path]:
 
 
 def check_inputs(folder: Path) -> None:
-    """Compare what the stage depends on with what it was when `scratch` gave the folder.
+    """Check that the dependencies of the stage have not changed since `scratch`.
 
-    DVC hashes dependencies after the command, so that results of an older version would be
-    recorded as those of the new one (treeverse/dvc#11058).
+    DVC hashes dependencies after the command. It would record the results of the old version as
+    those of the new one (treeverse/dvc#11058).
 
     Raises
     ------
     InputError
-        If a file or a parameter has changed: the first one is named.
+        If a file or a parameter has changed. The message names the first one.
     """
     before, now = json.loads((folder / _INPUTS).read_text()), _inputs(folder.parent.name)
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             raise InputError(
-                f"{name}: changed while the stage ran; data/ is as it was: run the stage again"
+                f"{name}: changed while the stage was running; data/ is unchanged, run it again"
             )
 
 
 def _lock(folder: Path) -> FileLock:
-    """Take a folder's lock, or raise Timeout. The system releases it however the process ends."""
-    # filelock takes no file that the run before removed between its opening and its locking.
+    """Acquire the lock of a folder, or raise Timeout. It is released when the process ends."""
+    # filelock does not accept a file that another run removes between opening and locking it.
     lock = FileLock(folder.with_suffix(".lock"))
     lock.acquire(timeout=0)
     return lock
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder and its lock file, whose lock is held."""
+    """Remove a folder and its lock file while holding the lock."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _remove_abandoned(stage: Path) -> None:
-    """Remove the work in a stage's folder that is old and that no run is at."""
+    """Remove old work of a stage that no run is using."""
     for folder in {path.with_suffix("") for path in stage.iterdir()}:
-        # Another run may remove the same at the same time.
+        # Another run may remove it at the same time.
         with suppress(Timeout, FileNotFoundError):
             if time.time() - _last_touched(folder) > ABANDONED:
                 with _lock(folder):
@@ -113,12 +113,14 @@ def _last_touched(folder: Path) -> float:
     return max((part.stat().st_mtime for part in parts if part.exists()), default=time.time())
 
 
-def once(unfinished: Path, name: str, work: Callable[..., Result], *of: Any) -> Result:
-    """Do a part of a stage's work and keep its result in the scratch folder, or find it there."""
-    place = unfinished / ".once" / name
-    if not place.exists():
-        files.write_bytes(place, pickle.dumps(work(*of)))
-    result: Result = pickle.loads(place.read_bytes())
+def load_or_compute(
+    folder: Path, name: str, function: Callable[..., Result], *arguments: Any
+) -> Result:
+    """Load a result from the scratch folder, or compute it and keep it there."""
+    path = folder / ".results" / name
+    if not path.exists():
+        files.write_bytes(path, pickle.dumps(function(*arguments)))
+    result: Result = pickle.loads(path.read_bytes())
     return result
 
 

@@ -141,8 +141,8 @@ def test_best_overlaps_are_those_of_a_plain_loop(tmp_path):
 def test_one_proposal_finds_one_instance():
     # Both overlap both enough; the first takes the nearer, the second what is left.
     overlaps = np.array([[0.9, 0.8], [0.6, 0.9]])
-    assert recall.recalled(overlaps).tolist() == [[0.9] * 3, [0.9] * 3]
-    assert recall.recalled(overlaps[:, :1]).tolist() == [[0.9] * 3, [0.0] * 3]
+    assert recall.recall_at_counts(overlaps).tolist() == [[0.9] * 3, [0.9] * 3]
+    assert recall.recall_at_counts(overlaps[:, :1]).tolist() == [[0.9] * 3, [0.0] * 3]
 
 
 def test_shares_above(tmp_path):
@@ -221,7 +221,7 @@ def test_a_peak_of_another_class_hits_nothing(tmp_path):
 
 
 def test_draws_of_other_peaks_are_refused(tmp_path):
-    with pytest.raises(InputError, match="draws of a are of other peaks"):
+    with pytest.raises(InputError, match="draws of a belong to other peaks"):
         follow(tmp_path, [1, 1, 0, 0])
 
 

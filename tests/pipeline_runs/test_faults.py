@@ -100,7 +100,7 @@ def test_a_corrupt_image_in_the_middle(project, undisturbed):
 def test_two_runs_at_once(project, undisturbed):
     first = start(project, *script("peaks"))
     wait_until(lambda: list(project.glob(".scratch/peaks/*.lock")), first)
-    with pytest.raises(InputError, match=r"another run of this stage is at work in \.scratch/"):
+    with pytest.raises(InputError, match=r"another run of this stage is using \.scratch/"):
         run_here(project, "peaks")
     said, _ = first.communicate()
     assert first.returncode == 0, said
@@ -168,9 +168,12 @@ def test_abandoned_work_is_removed_after_two_weeks(project, monkeypatch):
 @pytest.mark.parametrize(
     ("edited", "named"),
     [
-        ("stages/peaks.py", r"^stages/peaks\.py: changed while the stage ran"),
-        ("params.yaml", r"^params\.yaml: peaks: changed while the stage ran"),
-        ("data/dataset/train.json", r"^data/dataset/train\.json: changed while the stage ran"),
+        ("stages/peaks.py", r"^stages/peaks\.py: changed while the stage was running"),
+        ("params.yaml", r"^params\.yaml: peaks: changed while the stage was running"),
+        (
+            "data/dataset/train.json",
+            r"^data/dataset/train\.json: changed while the stage was running",
+        ),
     ],
 )
 def test_an_edit_while_a_stage_runs_ends_it(project, undisturbed, monkeypatch, edited, named):

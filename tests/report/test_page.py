@@ -26,8 +26,7 @@ from pipeline.evaluation import stage_quality as recall
 from pipeline.evaluation.intervals import differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
 from pipeline.evaluation.summary import evaluate, mean_names
-from pipeline.report import charts
-from pipeline.report import failures as losses
+from pipeline.report import charts, failures
 from pipeline.report.gallery import choose, outline
 from pipeline.report.page import ReportParameters
 from stages import report as stage
@@ -400,7 +399,7 @@ def test_every_fate_of_a_pseudo_mask():
     drawn = np.array([[0], [2], [3]], np.int32)
     draws = Draws(np.zeros(3, np.int16), [], [], drawn, np.ones(3, bool))
     peaks = points((0, 5, 5), (0, 5, 25), (0, 5, 45), (1, 5, 65))
-    outcomes = losses.of_pseudo_masks(true_image("a", objects), peaks, proposals, draws)
+    outcomes = failures.pseudo_mask_outcomes(true_image("a", objects), peaks, proposals, draws)
     assert outcomes == [
         (0, "right"),
         (0, "poor mask"),
@@ -408,10 +407,10 @@ def test_every_fate_of_a_pseudo_mask():
         (0, "wrong class"),
         (1, "no peak"),
     ]
-    assert set(losses.OF_PSEUDO_MASKS) == {outcome for _, outcome in outcomes}
-    counted = losses.FailureCounts.count(losses.OF_PSEUDO_MASKS, outcomes, CLASSES)
+    assert set(failures.PSEUDO_MASK_OUTCOMES) == {outcome for _, outcome in outcomes}
+    counted = failures.FailureCounts.count(failures.PSEUDO_MASK_OUTCOMES, outcomes, CLASSES)
     assert counted.by_class["dog"] == {"no peak": 1}
-    assert counted.whole.total() == 5
+    assert counted.total.total() == 5
 
 
 def test_every_fate_of_a_prediction():
@@ -419,15 +418,17 @@ def test_every_fate_of_a_prediction():
     found = instances(
         (0, 0.9, square(0, 2, 10)), (1, 0.8, square(0, 20, 10)), (0, 0.7, square(5, 45, 10))
     )
-    outcomes = losses.of_predictions(true_image("a", objects), found)
+    outcomes = failures.prediction_outcomes(true_image("a", objects), found)
     assert [outcome for _, outcome in outcomes] == [
         "right",
         "wrong class",
         "poor mask",
         "not found",
     ]
-    assert losses.of_predictions(true_image("a", []), found) == []
-    assert losses.of_predictions(true_image("a", objects[:1]), instances()) == [(0, "not found")]
+    assert failures.prediction_outcomes(true_image("a", []), found) == []
+    assert failures.prediction_outcomes(true_image("a", objects[:1]), instances()) == [
+        (0, "not found")
+    ]
 
 
 def raster(path, width, height):

@@ -129,7 +129,7 @@ def test_without_options_the_draw_is_the_samplers(project, monkeypatch):
     sampler |= {"draws_per_peak": 3, "seed": 0}
     shown = []
     module = importlib.import_module("wise.proposals")
-    monkeypatch.setattr(module.pictures, "of_draws", lambda *of: shown.append(of[3]) or of[0])
+    monkeypatch.setattr(module.sheets, "draw_sheet", lambda *of: shown.append(of[3]) or of[0])
     for seed in range(6):
         (project / "params.yaml").write_text(yaml.safe_dump({"sampler": sampler | {"seed": seed}}))
         wise("proposals", "data/proposals", "first", "--peaks")
