@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import load_weights
@@ -120,14 +119,39 @@ def target(shapes: Tensor, label: NDArray[np.int16]) -> dict[str, Tensor]:
     -------
     The entry of `targets` that `MaskRcnn.losses` takes for this image.
     """
-    boxes = masks_to_boxes(shapes)
-    boxes[:, 2:] += 1  # torchvision gives the last pixel inside; a box ends at its far edge
+    boxes = mask_boxes(shapes)
     kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(1)
     return {
         "boxes": boxes[kept],
         "labels": torch.from_numpy(label.astype(np.int64))[kept] + 1,
         "masks": shapes[kept],
     }
+
+
+def mask_boxes(shapes: Tensor) -> Tensor:
+    """Compute the bounding boxes of masks.
+
+    On a CPU, the maximum of bytes is ten times faster than `any`, which torchvision's
+    `masks_to_boxes` uses.
+
+    Parameters
+    ----------
+    shapes : uint8 (n, h, w), 1 inside a mask and 0 outside.
+
+    Returns
+    -------
+    x1, y1, x2, y2 in pixels, float32 (n, 4). x2 and y2 are one more than the last column and row.
+    The box of an empty mask is 0, 0, 0, 0.
+    """
+    edges = []
+    for axis in (1, 2):  # left and right edge, then upper and lower edge
+        inside = shapes.amax(axis)
+        not_empty = inside.amax(1)
+        first = inside.argmax(1)
+        end = inside.shape[1] - inside.flip(1).argmax(1)
+        edges.append((first * not_empty, end * not_empty))
+    (left, right), (top, bottom) = edges
+    return torch.stack([left, top, right, bottom], 1).float()
 
 
 def detector_training(

@@ -16,6 +16,7 @@ from pipeline.detectors.mask_rcnn.training import (
     MaskedPhotographs,
     MaskRcnnParameters,
     detector_training,
+    mask_boxes,
     mask_rcnn_loss,
     target,
 )
@@ -161,6 +162,23 @@ def test_resizing_keeps_image_masks_and_boxes_together(world):
     assert wanted["boxes"].tolist() == [[60, 20, 120, 80], [8, 8, 120, 88], [16, 40, 100, 42]]
     doubled = shapes()[1:].repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_array_equal(wanted["masks"].numpy(), doubled)
+
+
+def boxes_by_definition(shapes):
+    """The smallest and the largest coordinates of each mask's pixels, mask by mask."""
+    found = []
+    for shape in shapes:
+        y, x = torch.where(shape == 1)
+        found.append([min(x), min(y), max(x) + 1, max(y) + 1] if len(x) else [0] * 4)
+    return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
+
+
+@pytest.mark.parametrize("density", [0, 0.002, 0.05, 1])
+def test_boxes_of_masks_are_those_of_the_definition(density):
+    random = torch.rand(20, 17, 23, generator=torch.Generator().manual_seed(0))
+    shapes = (random < density).to(torch.uint8)
+    for given in (shapes, shapes.flip(2), shapes[:1], shapes[:0]):
+        torch.testing.assert_close(mask_boxes(given), boxes_by_definition(given), rtol=0, atol=0)
 
 
 def test_a_batch_is_padded_to_multiples_of_32(world):
