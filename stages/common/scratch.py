@@ -12,11 +12,11 @@ import pickle
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +29,17 @@ Result = TypeVar("Result")
 
 ABANDONED = 14 * 24 * 3600  # seconds after which the work of another digest is removed
 _INPUTS = ".inputs.json"
+
+
+class _Input(NamedTuple):
+    """A parameter or a file that a stage depends on.
+
+    value : JSON of the parameter, or SHA-256 of the file.
+    stat : size in bytes, modification and change time in ns of the file; empty for a parameter.
+    """
+
+    value: str
+    stat: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -44,8 +55,9 @@ def scratch(stage: str) -> Iterator[Path]:
     InputError
         If another run of the stage with the same digest is under way.
     """
-    inputs = _inputs(stage)
-    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    inputs = _inputs(stage, {})
+    values = {name: depended.value for name, depended in inputs.items()}
+    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
     folder = Path(os.environ.get("DVC_ROOT", "."), ".scratch", stage, digest)
     folder.mkdir(parents=True, exist_ok=True)
     if not runtime.is_main_process():
@@ -76,9 +88,11 @@ def check_inputs(folder: Path) -> None:
     InputError
         If a file or a parameter has changed. The message names the first one.
     """
-    before, now = json.loads((folder / _INPUTS).read_text()), _inputs(folder.parent.name)
+    stored = json.loads((folder / _INPUTS).read_text())
+    before = {name: _Input(value, tuple(stat)) for name, (value, stat) in stored.items()}
+    now = _inputs(folder.parent.name, before)
     for name in {**before, **now}:
-        if before.get(name) != now.get(name):
+        if name not in before or name not in now or before[name].value != now[name].value:
             raise InputError(
                 f"{name}: changed while the stage was running; data/ is unchanged, run it again"
             )
@@ -124,12 +138,15 @@ def load_or_compute(
     return result
 
 
-def _inputs(stage: str) -> dict[str, str]:
-    """Parameters and digests of files that dvc.yaml says the stage depends on, by name."""
+def _inputs(stage: str, known: Mapping[str, _Input]) -> dict[str, _Input]:
+    """Return the dependencies of a stage in dvc.yaml by name.
+
+    `known` are dependencies that were read before.
+    """
     parameters = read_yaml(PARAMETERS_FILE)
     entry = read_yaml(PIPELINE_FILE)["stages"][stage]
     values = {
-        f"{PARAMETERS_FILE}: {key}": json.dumps(lookup(parameters, key))
+        f"{PARAMETERS_FILE}: {key}": _Input(json.dumps(lookup(parameters, key)))
         for key in entry.get("params", [])
     }
     files = [
@@ -137,19 +154,38 @@ def _inputs(stage: str) -> dict[str, str]:
         for dependency in entry["deps"]
         for file in _files(Path(_resolve(dependency, parameters)))
     ]
-    # Contents, not times: a file can change without its time, and a checkout changes all times.
+    return values | _hash(files, known)
+
+
+def _hash(files: Sequence[Path], known: Mapping[str, _Input]) -> dict[str, _Input]:
+    """Hash files, except those whose size and times are as known.
+
+    A file can change without its modification time, but not without its change time.
+    """
+    stats = {file: _stat(file) for file in files}
+    inputs = {str(file): known.get(str(file), _Input("")) for file in files}
+    changed = [file for file in files if inputs[str(file)].stat != stats[file]]
     with ThreadPoolExecutor() as threads:
-        return values | dict(zip(map(str, files), threads.map(_sha256, files), strict=True))
+        for file, digest in zip(changed, threads.map(_sha256, changed), strict=True):
+            inputs[str(file)] = _Input(digest, stats[file])
+    return inputs
 
 
-def _files(path: Path) -> list[Path]:
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+def _stat(file: Path) -> tuple[int, ...]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """List the files of a dependency, which is a file or a folder."""
+    walked = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    found = sorted(walked) if path.is_dir() else [path]
+    return [file for file in found if file.is_file() and "__pycache__" not in file.parts]
 
 
 def _resolve(dependency: str, parameters: dict[str, Any]) -> str:
