@@ -1,13 +1,22 @@
 """Train the classifier that shows peaks on the tags of the training images."""
 
-from pipeline.classifier.training import PrmParameters, classifier_training
+from pipeline.artifacts.split import Split
+from pipeline.classifier.features import compute_features, digest
+from pipeline.classifier.network import Prm
+from pipeline.classifier.training import (
+    PrmParameters,
+    fine_tuning,
+    head_training,
+    is_frozen,
+    untrained,
+)
 from pipeline.common import runtime
-from pipeline.training.fit import fit
+from pipeline.training.fit import Training, fit
 from pipeline.training.results import RESULTS, write_results
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters
 from stages.common.run import run
-from stages.common.scratch import check_inputs, scratch
+from stages.common.scratch import check_inputs, kept_scratch, scratch
 from stages.common.shelf import Shelf
 
 
@@ -16,8 +25,8 @@ def main() -> None:
     parameters = read_parameters(PrmParameters, "prm")
     shelf = Shelf()
     split = shelf.splits["train"].open()
-    training = classifier_training(split, parameters)
     with scratch("prm") as folder:
+        training = _training(split, parameters)
         means = fit(training, folder / "checkpoint.pt", curves(folder / "curves"))
         if runtime.is_main_process():
             write_results(folder, training.network, training.network.description, means)
@@ -26,6 +35,15 @@ def main() -> None:
                 shelf.publish(folder / name, "prm", name)
             counts = f"{len(training.samples)} images, {len(split.classes)} classes"
             print(f"prm: {counts}, loss {means['loss']:.3f}")
+
+
+def _training(split: Split, parameters: PrmParameters) -> Training[Prm]:
+    network = untrained(split, parameters)
+    if not is_frozen(parameters):
+        return fine_tuning(network, split, parameters)
+    with kept_scratch("prm", digest(network, split)) as folder:
+        features = compute_features(network, split, folder)
+    return head_training(network, split, parameters, features)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,18 @@ from numpy.typing import NDArray
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
+from pipeline.classifier.features import views
 from pipeline.classifier.inference import as_input
 from pipeline.classifier.network import Prm
 from pipeline.classifier.peaks import PeaksParameters, locate
 from pipeline.classifier.retrieval import RetrievalParameters, retrieve
-from pipeline.classifier.training import PrmParameters, classifier_training
+from pipeline.classifier.training import (
+    PrmParameters,
+    fine_tuning,
+    head_training,
+    is_frozen,
+    untrained,
+)
 from pipeline.common import masks, runtime
 from pipeline.detectors.mask_rcnn.inference import predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
@@ -115,12 +122,12 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     few = _few(splits["train"])
     train, val = (len(splits[name].photographs) for name in ("train", "val"))
     seconds: dict[str, float] = {}
-    prm_training = classifier_training(few, settings.prm)
-    seconds["prm"] = _seconds(prm_training, train)
+    prm = untrained(few, settings.prm)
+    seconds["prm"], stored = _classifier(prm, few, settings.prm, train)
     mask_rcnn_training = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
     seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
-    prm, detector = prm_training.network, mask_rcnn_training.network
-    stored = _bytes(prm) + _bytes(detector)
+    detector = mask_rcnn_training.network
+    stored += _bytes(prm) + _bytes(detector)
     if _trains_sharpmask(settings.proposals):
         source = read_source(Path(settings.sharpmask.path))
         sharpmask, phases = sharpmask_trainings(source, settings.sharpmask)
@@ -182,6 +189,28 @@ class _InTheMiddle:
         shape[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = True
         label = np.array(self._split.labels(photograph), np.int16)
         return Instances(masks.encode(shape) * len(label), label, np.ones(len(label), np.float32))
+
+
+def _classifier(
+    network: Prm, few: Split, parameters: PrmParameters, photographs: int
+) -> tuple[float, int]:
+    """Estimate the seconds of the classifier's training, and the bytes of features it keeps."""
+    if not is_frozen(parameters):
+        return _seconds(fine_tuning(network, few, parameters), photographs), 0
+    network.eval()
+
+    def compute(photograph: Photograph) -> NDArray[np.float16]:
+        return views(network, few.image(photograph))
+
+    with _one_thread():
+        timed = [_timed(compute, photograph) for photograph in few.photographs]
+    computing = median(seconds for _, seconds in timed) / runtime.workers()
+    features = [both for both, _ in timed]
+    training = head_training(
+        network, few, parameters, lambda item, mirrored: features[item][int(mirrored)]
+    )
+    seconds = photographs * computing + _seconds(training, photographs)
+    return seconds, photographs * features[0].nbytes
 
 
 def _seconds(training: Training[Any], items: int) -> float:

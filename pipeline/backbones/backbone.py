@@ -10,8 +10,49 @@ from pipeline.backbones.pretrained import create_backbone
 from pipeline.common.errors import InputError
 
 
-class Backbone(nn.Module):
-    """A timm backbone that takes images with values from 0 to 1 and returns feature maps.
+class _TimmBackbone(nn.Module):
+    """A timm model that takes images with values from 0 to 1."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, weights: str, features_only: bool) -> None:
+        super().__init__()
+        self.body, mean, std = create_backbone(name, weights, features_only)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Compute the feature maps that the model returns."""
+        raise NotImplementedError
+
+    def _try(self, name: str, channels: list[int], strides: tuple[int, ...]) -> None:
+        """Raise InputError if the maps do not have these numbers of channels and strides."""
+        height, width = 3 * max(strides), 4 * max(strides)
+        wanted = [
+            (1, count, height // stride, width // stride)
+            for count, stride in zip(channels, strides, strict=True)
+        ]
+        self.body.eval()  # no statistics move
+        try:
+            with torch.no_grad():
+                given = [tuple(map_.shape) for map_ in self._maps(torch.zeros(1, 3, height, width))]
+        except Exception as error:  # timm's models have no one error for a size they do not take
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"backbone {name}: not for images of any size ({reason})") from None
+        self.body.train()
+        if given != wanted:
+            raise InputError(f"backbone {name}: feature maps {given} instead of {wanted}")
+
+
+class Backbone(_TimmBackbone):
+    """A timm backbone that returns feature maps of several strides.
+
+    Layers that no map needs are left out: of an EfficientNet its last convolution, for example,
+    which `WholeBackbone` has.
 
     Parameters
     ----------
@@ -31,12 +72,8 @@ class Backbone(nn.Module):
         other maps than those, or its weights cannot be loaded.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, name: str, weights: str, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        self.body, mean, std = create_backbone(name, weights)
+        super().__init__(name, weights, features_only=True)
         reductions = list(self.body.feature_info.reduction())
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
@@ -45,9 +82,7 @@ class Backbone(nn.Module):
         _drop_after(self.body, self._levels[-1])
         channels = self.body.feature_info.channels()
         self.channels = [int(channels[level]) for level in self._levels]
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-        self._try(name, strides)
+        self._try(name, self.channels, strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute feature maps.
@@ -60,30 +95,58 @@ class Backbone(nn.Module):
         -------
         For each stride, a map of shape (n, channels, h / stride, w / stride).
         """
-        maps = self.body((images - self.mean) / self.std)
-        return [maps[level] for level in self._levels]
+        return self._maps(images)
 
-    def _try(self, name: str, strides: tuple[int, ...]) -> None:
-        """Raise InputError if the model does not return the maps that its strides promise."""
-        height, width = 3 * max(strides), 4 * max(strides)
-        wanted = [
-            (1, channels, height // stride, width // stride)
-            for channels, stride in zip(self.channels, strides, strict=True)
-        ]
-        self.body.eval()  # no statistics move
-        try:
-            with torch.no_grad():
-                given = [tuple(level.shape) for level in self(torch.zeros(1, 3, height, width))]
-        except Exception as error:  # timm's models have no one error for a size they do not take
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"backbone {name}: not for images of any size ({reason})") from None
-        self.body.train()
-        if given != wanted:
-            raise InputError(f"backbone {name}: feature maps {given} instead of {wanted}")
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        maps = self.body(self._normalized(images))
+        return [maps[level] for level in self._levels]
 
     def freeze_batch_norm(self) -> None:
         """Freeze the statistics and affine parameters of batch norms, for small batches."""
         self.body = timm.layers.freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
+
+
+class WholeBackbone(_TimmBackbone):
+    """All layers of a timm model up to its pooling: what ImageNet's classes were read from.
+
+    Parameters
+    ----------
+    name : a timm model for images of any size whose sides are multiples of the stride.
+    weights : `package`, `hub`, `none`, or the path of a state dict.
+    stride : of the features, in pixels of the image.
+
+    Attributes
+    ----------
+    channels : number of channels of the features.
+
+    Raises
+    ------
+    InputError
+        If the model is unknown, takes images of one size only, returns other features than those,
+        or its weights cannot be loaded.
+    """
+
+    def __init__(self, name: str, weights: str, stride: int) -> None:
+        super().__init__(name, weights, features_only=False)
+        self.channels = int(self.body.num_features)
+        self._try(name, [self.channels], (stride,))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the features.
+
+        Parameters
+        ----------
+        images : float (n, 3, h, w), 0 to 1.
+
+        Returns
+        -------
+        float (n, channels, h / stride, w / stride).
+        """
+        features: Tensor = self.body.forward_features(self._normalized(images))
+        return features
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        return [self(images)]
 
 
 def _drop_after(backbone: Any, level: int) -> None:

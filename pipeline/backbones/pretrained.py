@@ -14,8 +14,15 @@ from pipeline.common.errors import InputError
 PACKAGED = ("tf_efficientnet_lite0",)
 
 
-def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[float]]:
-    """Create a timm backbone that returns feature maps, and load its weights.
+def create_backbone(
+    name: str, weights: str, features_only: bool
+) -> tuple[Any, list[float], list[float]]:
+    """Create a timm backbone, and load its weights.
+
+    Parameters
+    ----------
+    features_only : whether it returns the feature maps of its levels, without the layers after
+        the last level; otherwise it is the whole model without its classifier.
 
     Returns
     -------
@@ -29,8 +36,9 @@ def create_backbone(name: str, weights: str) -> tuple[Any, list[float], list[flo
     """
     if not timm.is_model(name):
         raise InputError(f"backbone {name}: unknown to timm {timm.__version__}")
+    kind: dict[str, Any] = {"features_only": True} if features_only else {"num_classes": 0}
     try:
-        backbone = timm.create_model(name, features_only=True, pretrained=weights == "hub")
+        backbone = timm.create_model(name, pretrained=weights == "hub", **kind)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"backbone {name}: no weights from the hub ({_first_line(error)}); "

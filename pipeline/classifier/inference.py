@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.classifier.network import Prm, peak_scores
+from pipeline.classifier.network import Prm
 from pipeline.common import runtime
 from pipeline.common.images import warp
 
@@ -34,6 +34,6 @@ def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
 @torch.inference_mode()
 def presence(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Predict the probability that each class is in an image, uint8 (h, w, 3): float32 (C,)."""
-    scores = peak_scores(network(as_input(network, image)), "mean")[0]
-    probability: NDArray[np.float32] = torch.sigmoid(scores.float()).cpu().numpy()
+    logits = network.presence_logits(network.backbone(as_input(network, image)))[0]
+    probability: NDArray[np.float32] = torch.sigmoid(logits.float()).cpu().numpy()
     return probability

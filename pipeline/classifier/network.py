@@ -1,6 +1,7 @@
 """PRM: a fully convolutional classifier whose class scores are computed from peaks.
 
-Zhou et al., CVPR 2018, section 3.1 (peak stimulation); WISE, section 3.1.
+Zhou et al., CVPR 2018, section 3.1 (peak stimulation); WISE, section 3.1. Not published: a second
+head that says which classes are present.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from pipeline.artifacts.weights import load_weights, read_description
-from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.backbone import WholeBackbone
 
 STRIDE = 32
 
@@ -35,17 +36,21 @@ class PrmDescription(BaseModel):
 class Prm(nn.Module):
     """A backbone of stride 32 and a 1x1 convolution to one response map per class.
 
+    Beside it, global average pooling and a linear layer predict which classes are present. They
+    receive the features without passing a gradient on: the maps are those of PRM alone.
+
     Parameters
     ----------
     description : of the network.
-    weights : of the backbone, see `Backbone`.
+    weights : of the backbone, see `WholeBackbone`.
     """
 
     def __init__(self, description: PrmDescription, weights: str) -> None:
         super().__init__()
         self.description = description
-        self.backbone = Backbone(description.backbone, weights, (STRIDE,))
-        self.head = nn.Conv2d(self.backbone.channels[0], len(description.classes), 1)
+        self.backbone = WholeBackbone(description.backbone, weights, STRIDE)
+        self.head = nn.Conv2d(self.backbone.channels, len(description.classes), 1)
+        self.presence_head = nn.Linear(self.backbone.channels, len(description.classes))
 
     @classmethod
     def load(cls, path: Path) -> "Prm":
@@ -65,8 +70,17 @@ class Prm(nn.Module):
         -------
         Logits of shape (n, C, h * upsample / 32, w * upsample / 32).
         """
-        maps = self.head(self.backbone(images)[0])
+        return self.class_maps(self.backbone(images))
+
+    def class_maps(self, features: Tensor) -> Tensor:
+        """Compute class response maps, as `forward`, from features (n, channels, h, w)."""
+        maps = self.head(features)
         return F.interpolate(maps, scale_factor=self.description.upsample, mode="bilinear")
+
+    def presence_logits(self, features: Tensor) -> Tensor:
+        """Compute the logit of each class's presence, (n, C), from features (n, channels, h, w)."""
+        logits: Tensor = self.presence_head(features.detach().mean((2, 3)))
+        return logits
 
 
 def find_peaks(maps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
 from pipeline.artifacts.split import Split
+from pipeline.classifier.features import Features
 from pipeline.classifier.network import STRIDE, Prm, PrmDescription, peak_scores
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
@@ -48,8 +49,6 @@ class TaggedImages:
     """Warped, randomly flipped images and their tags as vectors of 0 and 1."""
 
     def __init__(self, split: Split, image_size: int, seed: int) -> None:
-        if not any(photograph.tags for photograph in split.photographs):
-            raise InputError("no photograph has a tag: there is nothing to learn")
         self._split, self._image_size, self._seed = split, image_size, seed
 
     def __len__(self) -> int:
@@ -58,12 +57,15 @@ class TaggedImages:
     def __getitem__(self, sample: EpochSample) -> tuple[Tensor, Tensor]:
         """Return the image, uint8 (3, image_size, image_size), and the tags, float32 (C,)."""
         photograph = self._split.photographs[sample.item]
-        pixels = warp(self._split.image(photograph), self._image_size)
-        if sample.generator(self._seed).random() < 0.5:
-            pixels = pixels[:, ::-1]
         tags = torch.zeros(len(self._split.classes))
         tags[self._split.labels(photograph)] = 1
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tags
+        return self._input(sample.item, sample.generator(self._seed).random() < 0.5), tags
+
+    def _input(self, item: int, mirrored: bool) -> Tensor:
+        pixels = warp(self._split.image(self._split.photographs[item]), self._image_size)
+        if mirrored:
+            pixels = pixels[:, ::-1]
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def collate(self, samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Stack images and tags."""
@@ -71,11 +73,39 @@ class TaggedImages:
         return torch.stack(images), torch.stack(tags)
 
 
-def classifier_training(split: Split, parameters: PrmParameters) -> Training[Prm]:
-    """Set up the training of a classifier on the photographs and tags of a split."""
+class TaggedFeatures(TaggedImages):
+    """The same, with the features of an image, float16 (channels, h, w), in place of its pixels."""
+
+    def __init__(self, split: Split, image_size: int, seed: int, features: Features) -> None:
+        super().__init__(split, image_size, seed)
+        self._features = features
+
+    def _input(self, item: int, mirrored: bool) -> Tensor:
+        return torch.from_numpy(self._features(item, mirrored))
+
+
+def is_frozen(parameters: PrmParameters) -> bool:
+    """Whether the backbone keeps its weights, so that features need to be computed only once."""
+    return parameters.schedule.backbone_lr_factor == 0
+
+
+def fine_tuning(network: Prm, split: Split, parameters: PrmParameters) -> Training[Prm]:
+    """Set up the training of a whole classifier on the photographs and tags of a split."""
     samples = TaggedImages(split, parameters.image_size, parameters.seed)
-    runtime.seed_everything(parameters.seed)
-    network = untrained(split, parameters)
+    loss_of_features = prm_loss(network, parameters.peak_gradient)
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
+        images, tags = batch
+        return loss_of_features((network.backbone(images / 255), tags))
+
+    return Training("prm", network, loss, samples, parameters.schedule, parameters.seed)
+
+
+def head_training(
+    network: Prm, split: Split, parameters: PrmParameters, features: Features
+) -> Training[Prm]:
+    """Set up the training of the heads of a classifier, given the features of a split."""
+    samples = TaggedFeatures(split, parameters.image_size, parameters.seed, features)
     loss = prm_loss(network, parameters.peak_gradient)
     return Training("prm", network, loss, samples, parameters.schedule, parameters.seed)
 
@@ -85,7 +115,16 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
 
     The biases are set so that its predictions are the frequencies of the tags. Otherwise the
     peaks of random maps would predict every class at first, which slows training down.
+
+    Raises
+    ------
+    InputError
+        If no photograph has a tag.
     """
+    tagged = Counter(tag for photograph in split.photographs for tag in photograph.tags)
+    if not tagged:
+        raise InputError("no photograph has a tag: there is nothing to learn")
+    runtime.seed_everything(parameters.seed)
     description = PrmDescription(
         backbone=parameters.backbone,
         classes=split.classes,
@@ -93,22 +132,33 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
         upsample=parameters.upsample,
     )
     network = Prm(description, parameters.weights)
-    tagged = Counter(tag for photograph in split.photographs for tag in photograph.tags)
     count = torch.tensor([tagged[name] for name in split.classes])
     # Laplace smoothing: no frequency is 0 or 1.
     frequency = (count + 1) / (len(split.photographs) + 2)
-    nn.init.normal_(network.head.weight, std=0.01)
-    network.head.bias = nn.Parameter(torch.logit(frequency))
+    for head in (network.head, network.presence_head):
+        nn.init.normal_(head.weight, std=0.01)
+        head.bias = nn.Parameter(torch.logit(frequency))
     return runtime.channels_last(network, runtime.device())
 
 
 def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:
-    """Return the multi-label soft margin loss of the class scores (PRM 3.1)."""
+    """Return the loss of a batch of features and tags.
+
+    It is the sum of two multi-label soft margin losses: of the class scores, which are computed
+    from peaks (PRM 3.1), and of the logits of the classes' presence (not published).
+    """
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
-        images, tags = batch
-        scores = peak_scores(network(images / 255), peak_gradient)
-        image_losses = F.multilabel_soft_margin_loss(scores, tags, reduction="none")
-        return {"soft_margin": Mean(image_losses.sum(), len(tags))}
+        features, tags = batch[0].float(), batch[1]
+        scores = peak_scores(network.class_maps(features), peak_gradient)
+        return {
+            "peaks": _soft_margin(scores, tags),
+            "presence": _soft_margin(network.presence_logits(features), tags),
+        }
 
     return loss
+
+
+def _soft_margin(logits: Tensor, tags: Tensor) -> Mean:
+    image_losses = F.multilabel_soft_margin_loss(logits, tags, reduction="none")
+    return Mean(image_losses.sum(), len(tags))

