@@ -44,10 +44,7 @@ def _is_store(folder: Path) -> bool:
 
 
 def _open(folder: Path, kind: Callable[[Path], Store], stages: tuple[str, ...]) -> Store:
-    try:
-        store = kind(folder)
-    except (KeyError, ValueError):  # raised by zarr for invalid metadata
-        raise InputError(f"{folder}: zarr.json is broken") from None
+    store = kind(folder)
     stage = store.attributes.get("stage")
     if stage not in stages:
         raise InputError(f"{folder}: written by the stage {stage}, not by {' or '.join(stages)}")

@@ -4,12 +4,14 @@ A store is a zarr group of parts, `part_00000` and so on. Each part is a group t
 `IMAGES_A_PART` images. In a part, the rows of dimension X that belong to item i of the parent
 dimension are `X_offset[i] : X_offset[i + 1]`. Parts have a fixed number of images, so that the
 bytes do not depend on the number of workers. Every column of a part is one shard: DVC is fast
-with few large files, and zarr requires that a shard has only one writer.
+with few large files, and zarr requires that a shard has only one writer. The attributes hold
+checksums: see `integrity`.
 """
 
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,14 +22,15 @@ import numpy as np
 import safetensors.numpy
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ShardingCodecIndexLocation, ZstdCodec
+from zarr.codecs import Crc32cCodec, ShardingCodecIndexLocation, ZstdCodec
 from zarr.core.array import ShardsConfigParam
 
+from pipeline.artifacts import integrity
 from pipeline.common import files
 from pipeline.common.errors import InputError
 
 IMAGES_A_PART = 256
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _CHUNK_BYTES = 2**18
 _UNFINISHED = "unfinished"
 _PARTS_OPEN = 16
@@ -50,6 +53,16 @@ class Column:
     meaning: str
     dims: tuple[str, ...] = ()
     nested: str | None = None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether only the rows of an image are read; other columns are kept in memory."""
+        return self.nested is not None or bool(self.dims)
+
+    @property
+    def file(self) -> str:
+        """The name of the file with the values: one shard."""
+        return ".".join(["c", "0", *("0" for _ in self.dims)])
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,11 @@ class RaggedWriter:
     finished : number of images in the store, including those of an earlier, interrupted writer.
     rows : total number of their rows.
     empty : number of images without rows.
+
+    Raises
+    ------
+    InputError
+        If what an interrupted writer left is damaged.
     """
 
     def __init__(self, path: Path, schema: Schema, attributes: Mapping[str, Any]) -> None:
@@ -113,20 +131,32 @@ class RaggedWriter:
         self._schema = schema
         self._waiting = path.with_name(f"{path.name}.images")
         shutil.rmtree(path / _UNFINISHED, ignore_errors=True)
-        self._group = zarr.open_group(
-            path,
-            mode="a",
-            zarr_format=3,
-            attributes={"schema_version": SCHEMA_VERSION, **attributes},
-        )
-        counts = [np.diff(_rows_of(part, schema)) for _, part in sorted(self._group.groups())]
-        self._parts = len(counts)
-        self.finished = sum(map(len, counts))
-        self.rows = sum(int(of_images.sum()) for of_images in counts)
-        self.empty = sum(int((of_images == 0).sum()) for of_images in counts)
         self._images: list[_Image] = []
-        while self._place(self.finished).exists():
-            self._take(_Image.read(self._place(self.finished)))
+        with _remedy(f"remove {path.parent} and run again"):
+            with integrity.naming(path / "zarr.json"):
+                self._group = zarr.open_group(
+                    path,
+                    mode="a",
+                    zarr_format=3,
+                    attributes={"schema_version": SCHEMA_VERSION, **attributes},
+                )
+            counts = [np.diff(offsets) for offsets in self._finished_offsets()]
+            self._parts = len(counts)
+            self.finished = sum(map(len, counts))
+            self.rows = sum(int(of_images.sum()) for of_images in counts)
+            self.empty = sum(int((of_images == 0).sum()) for of_images in counts)
+            while (place := self._place(self.finished)).exists():
+                with integrity.naming(place):
+                    image = _Image.read(place)
+                self._take(image)
+
+    def _finished_offsets(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the offsets of the rows in every finished part, after checking the part."""
+        for name in sorted(path.name for path in self._path.glob("part_*")):
+            attributes = _part_attributes(self._group, self._path / name)
+            integrity.check_files(self._path / name, attributes[integrity.FILES], lambda _: False)
+            offsets: Any = self._group[f"{name}/{self._schema.row}_offset"]
+            yield offsets[:]
 
     def append(self, image_id: str, height: int, width: int, values: Values) -> None:
         """Add an image (its id, and its size in pixels) and its rows."""
@@ -135,9 +165,12 @@ class RaggedWriter:
         self._take(image)
 
     def close(self) -> None:
-        """Write the images of the last, shorter part."""
+        """Write the images of the last, shorter part, and that the store is finished."""
         if self._images:
             self._flush()
+        attributes = {**self._group.attrs, "parts": self._parts}
+        attributes.pop(integrity.CHECKSUM, None)
+        self._group.update_attributes(integrity.sealed(attributes))
         shutil.rmtree(self._waiting, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -166,21 +199,21 @@ class RaggedWriter:
 
     def _flush(self) -> None:
         images = self._images
-        part = self._group.create_group(
-            _UNFINISHED,
-            attributes={
-                "image_id": [image.id for image in images],
-                "height": [image.height for image in images],
-                "width": [image.width for image in images],
-            },
-        )
+        part = self._group.create_group(_UNFINISHED)
         row = self._schema.row
         offsets = _offsets([image.rows for image in images])
         _write(part, f"{row}_offset", offsets, ("image_edge",), f"first {row} of an image")
         for name, column in self._schema.columns.items():
             self._write_column(part, name, column)
+        attributes = {
+            "image_id": [image.id for image in images],
+            "height": [image.height for image in images],
+            "width": [image.width for image in images],
+            integrity.FILES: integrity.file_checksums(self._path / _UNFINISHED),
+        }
+        part.update_attributes(integrity.sealed(attributes))
         # A part gets its name when it is complete, even if the process is killed.
-        (self._path / _UNFINISHED).rename(self._path / f"part_{self._parts:05d}")
+        (self._path / _UNFINISHED).rename(self._path / _part_name(self._parts))
         self._parts += 1
         self._images = []
         shutil.rmtree(self._waiting, ignore_errors=True)
@@ -212,27 +245,30 @@ class RaggedStore:
     Raises
     ------
     InputError
-        If there is no store, or it has another schema version.
+        If there is no store, or it has another schema version. Also, when it is read, if it is
+        damaged: the message names the file, and the stage that writes it.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
         self._schema = schema
         self._opened: dict[str, _Part] = {}
-        try:
-            self._group = zarr.open_group(path, mode="r")
-        except FileNotFoundError:
-            raise InputError(
-                f"{path}: no such store; the stage that writes it has not run"
-            ) from None
-        version = self._group.attrs.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise InputError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
-
-    @property
-    def attributes(self) -> dict[str, Any]:
+        self._checked: set[str] = set()
+        self._stage = path.parent.name
+        with self._whole(), integrity.naming(path / "zarr.json"):
+            try:
+                self._group = zarr.open_group(path, mode="r")
+            except FileNotFoundError:
+                raise InputError(
+                    f"{path}: no such store; the stage that writes it has not run"
+                ) from None
+            attributes = dict(self._group.attrs)
+            self._stage = str(attributes.get("stage", self._stage))
+            version = attributes.get("schema_version")
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema version {version}, this code reads {SCHEMA_VERSION}")
+            self.attributes: dict[str, Any] = integrity.opened_seal(attributes)
         """Attributes of the store, such as the stage that wrote it and its parameters."""
-        return dict(self._group.attrs)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -267,27 +303,36 @@ class RaggedStore:
         """
         name, position = self._place(image_id)
         part = self._part(name)
+        with self._whole():
+            return self._read_rows(name, part, position, columns or list(self._schema.columns))
+
+    def _read_rows(
+        self, name: str, part: _Part, position: int, columns: Sequence[str]
+    ) -> dict[str, Any]:
         first, last = part.offsets[f"{self._schema.row}_offset"][position : position + 2]
         values: dict[str, Any] = {}
-        for column_name in columns or self._schema.columns:
+        for column_name in columns:
             column = self._schema.columns[column_name]
             array = part.columns[column_name]
-            if column.nested is None:
-                values[column_name] = array[first:last]
-            else:
+            with integrity.naming(self.path / name / column_name / column.file):
+                if column.nested is None:
+                    values[column_name] = array[first:last]
+                    continue
                 edges = part.offsets[f"{column.nested}_offset"][first : last + 1]
-                values[column_name] = np.split(array[edges[0] : edges[-1]], edges[1:-1] - edges[0])
+                rows = np.split(array[edges[0] : edges[-1]], edges[1:-1] - edges[0])
                 # Without rows, np.split returns one empty array.
-                values[column_name] = values[column_name][: last - first]
+                values[column_name] = rows[: last - first]
         return values
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, int]]:
         """For every image, the name of its part and its position there."""
         places = {}
-        for name in sorted(self._group.group_keys()):
-            ids: Any = self._group[name].attrs["image_id"]
-            places.update({str(image): (name, position) for position, image in enumerate(ids)})
+        with self._whole():
+            for number in range(self.attributes["parts"]):
+                name = _part_name(number)
+                ids = _part_attributes(self._group, self.path / name)["image_id"]
+                places.update({str(image): (name, position) for position, image in enumerate(ids)})
         return places
 
     def _place(self, image_id: str) -> tuple[str, int]:
@@ -300,20 +345,34 @@ class RaggedStore:
         if name not in self._opened:
             if len(self._opened) == _PARTS_OPEN:
                 self._opened.clear()
+            with self._whole():
+                self._opened[name] = self._open_part(name)
+        return self._opened[name]
+
+    def _open_part(self, name: str) -> _Part:
+        attributes = _part_attributes(self._group, self.path / name)
+        if name not in self._checked:
+            by_row = {f"{k}/{c.file}" for k, c in self._schema.columns.items() if c.by_row}
+            integrity.check_files(
+                self.path / name, attributes[integrity.FILES], by_row.__contains__
+            )
+            self._checked.add(name)
+        with integrity.naming(self.path / name):
             group: Any = self._group[name]
             arrays = dict(group.arrays())
             # Every read of a zarr array takes one or two milliseconds.
             columns = {
-                key: arrays[key][:] if column.nested is None and not column.dims else arrays[key]
+                key: arrays[key] if column.by_row else arrays[key][:]
                 for key, column in self._schema.columns.items()
             }
-            self._opened[name] = _Part(
-                height=group.attrs["height"],
-                width=group.attrs["width"],
-                columns=columns,
-                offsets={key: array[:] for key, array in arrays.items() if key.endswith("_offset")},
-            )
-        return self._opened[name]
+            offsets = {k: array[:] for k, array in arrays.items() if k.endswith("_offset")}
+        return _Part(attributes["height"], attributes["width"], columns, offsets)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Say of a damaged file which stage writes it."""
+        with _remedy(f"to make it again: dvc repro {self._stage}"):
+            yield
 
 
 Store = TypeVar("Store", bound=RaggedStore)
@@ -325,9 +384,23 @@ def opened(kind: type[Store], path: Path) -> Store:
     return kind(path)  # type: ignore[call-arg]
 
 
-def _rows_of(part: zarr.Group, schema: Schema) -> NDArray[np.int64]:
-    offsets: Any = part[f"{schema.row}_offset"]
-    return np.asarray(offsets[:], np.int64)
+@contextmanager
+def _remedy(advice: str) -> Iterator[None]:
+    """Raise InputError for a damaged file, with advice."""
+    try:
+        yield
+    except integrity.DamagedFileError as error:
+        raise InputError(f"{error}; {advice}") from None
+
+
+def _part_name(number: int) -> str:
+    return f"part_{number:05d}"
+
+
+def _part_attributes(group: zarr.Group, part: Path) -> dict[str, Any]:
+    """Read the attributes of a part, and compare their checksum."""
+    with integrity.naming(part / "zarr.json"):
+        return integrity.opened_seal(dict(group[part.name].attrs))
 
 
 def _row_count(schema: Schema, values: Values) -> int:
@@ -357,7 +430,7 @@ def _write(
         shards=ShardsConfigParam(
             shape=(shard_rows, *data.shape[1:]), index_location=ShardingCodecIndexLocation.start
         ),
-        compressors=ZstdCodec(level=5),
+        compressors=[ZstdCodec(level=5), Crc32cCodec()],
         # The shard lies beside zarr.json, without folders of its own: those also slow DVC down.
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=dims,

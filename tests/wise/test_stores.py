@@ -178,7 +178,7 @@ def test_no_peaks_yet(project):
 
 def test_a_broken_store_is_named(project):
     (project / "data/peaks/val/zarr.json").write_text("{")
-    with pytest.raises(InputError, match=r"val: zarr\.json is broken"):
+    with pytest.raises(InputError, match=r"val/zarr\.json: damaged .*dvc repro peaks"):
         wise("peaks")
 
 
