@@ -142,19 +142,6 @@ def test_a_detector(project):
     assert any(len(found.instances(image_id).masks) for image_id in found)
 
 
-def test_packages_import_what_the_table_allows():
-    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", GUIDE, re.MULTILINE)
-    names = [name for name, _ in rows]
-    assert {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")} == set(names)
-    for number, (name, allowed) in enumerate(rows):
-        assert rooms_imported(name) <= set(re.findall(r"`(\w+)`", allowed)) & set(names[:number])
-
-
-def rooms_imported(name):
-    text = "".join(path.read_text() for path in (ROOT / "pipeline" / name).rglob("*.py"))
-    return set(re.findall(r"^\s*(?:from|import) pipeline\.(\w+)", text, re.MULTILINE)) - {name}
-
-
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:\w+/)+\w+\.\w+)`", GUIDE))))
 def test_files_that_are_named_exist(path):
     assert (ROOT / path).is_file() or any(path == name for name, _ in blocks("python"))

@@ -1,52 +1,17 @@
+"""The stage `mask_rcnn_gt`, the upper bound, on and off."""
+
 import shutil
 
 import pytest
-import yaml
 
 from pipeline.artifacts.instances import InstanceStore
-from pipeline.artifacts.split import Photograph, Split
-from pipeline.common import masks
+from pipeline.artifacts.split import Split
 from pipeline.common.errors import InputError
-from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
-from pipeline.detectors.upper_bound import match_steps
-from pipeline.pseudo_masks.true_masks import TrueMasks
 from pipeline.training.results import RESULTS
-from tests.support import ROOT
 from tests.support.running import run_here
-from tests.support.training_project import CLASSES, NAMES, enable, make, true_image, truth
+from tests.support.training_project import NAMES, enable, make, true_image, truth
 
 ONE_WORKER = {"WISE_WORKERS": "1"}
-
-
-def test_images_without_objects_are_not_learnt_from():
-    objects = TrueMasks(truth(true_image("one", 1, 0), true_image("two")))
-    assert [name in objects for name in NAMES] == [True, False, False]
-    found = objects.instances("one", 3)
-    assert found.label.tolist() == [1, 0]
-    assert masks.area(found.masks).tolist() == [3600, 3600]
-
-
-@pytest.mark.parametrize("images", [(), (true_image("one"),)])
-def test_without_true_masks_it_is_said_how_to_go_on(images):
-    with pytest.raises(InputError, match=r"no training image.*mask_rcnn_gt\.enabled to false"):
-        TrueMasks(truth(*images))
-
-
-def test_fewer_images_are_shown_more_often():
-    values = yaml.safe_load((ROOT / "presets/scenes.yaml").read_text())["mask_rcnn"]
-    values["schedule"] |= {"epochs": 3, "milestones": [2]}
-    shown = [
-        Photograph(id=str(n), file="", height=1, width=1, sha256="", tags=()) for n in range(10)
-    ]
-    split = Split(root="", classes=CLASSES, photographs=tuple(shown))
-    four = TrueMasks(truth(*(true_image(str(n), 0) for n in range(4))))
-    same = MaskRcnnParameters.parse(values, "mask_rcnn")
-    schedule = match_steps(same, split, four).schedule
-    assert (schedule.epochs, schedule.milestones) == (8, (5,))  # 7.5 and 5
-    twice = same.model_copy(update={"rounds": 2})
-    assert match_steps(twice, split, four).schedule.epochs == 15
-    everything = TrueMasks(truth(*(true_image(str(n), 0) for n in range(10))))
-    assert match_steps(same, split, everything) == same
 
 
 @pytest.fixture
