@@ -5,18 +5,14 @@ import os
 import resource
 import shutil
 import signal
-import time
 from functools import partial
 
 import psutil
 import pytest
 import yaml
-from filelock import FileLock
 
 from pipeline.common.errors import InputError
-from stages.common.scratch import scratch
 from stages.common.shelf import Shelf
-from tests.support import ROOT
 from tests.support.running import copy_without, run_here, script, shelf, start, wait_until, waiting
 from tests.support.training_project import make
 
@@ -137,34 +133,6 @@ def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):
             assert (place / "two").read_text() == "new"
 
 
-def aged(path, days):
-    then = time.time() - 24 * 3600 * days
-    for part in (path, *path.rglob("*")):
-        os.utime(part, (then, then))
-
-
-def test_abandoned_work_is_removed_after_two_weeks(project, monkeypatch):
-    monkeypatch.chdir(project)
-    stage = project / ".scratch" / "peaks"
-    for name, days in (("old", 15), ("new", 13), ("held", 15), ("empty", 15)):
-        (stage / name / "train.images").mkdir(parents=True)
-        (stage / name / "train.images" / "0").touch()
-        (stage / f"{name}.lock").touch()
-        aged(stage / name, days)
-        aged(stage / f"{name}.lock", days)
-    shutil.rmtree(stage / "empty")
-    with FileLock(stage / "held.lock"):
-        aged(stage / "held.lock", 15)
-        with scratch("peaks") as own:
-            assert own.with_suffix(".lock").exists()
-        assert sorted(path.name for path in stage.iterdir()) == [
-            "held",
-            "held.lock",
-            "new",
-            "new.lock",
-        ]
-
-
 @pytest.mark.parametrize(
     ("edited", "named"),
     [
@@ -195,19 +163,3 @@ def test_an_edit_while_a_stage_runs_ends_it(project, undisturbed, monkeypatch, e
     assert list(project.glob(".scratch/peaks/*/peaks"))
     file.write_text(before)
     goes_on(project, undisturbed)
-
-
-@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py")))
-def test_every_stage_checks_its_inputs_before_it_publishes(stage):
-    script = (ROOT / "stages" / f"{stage}.py").read_text()
-    assert 0 < script.find("    check_inputs(") < script.find("shelf.publish(")
-
-
-def test_a_lock_of_a_killed_run_is_no_obstacle(project, monkeypatch):
-    monkeypatch.chdir(project)
-    with scratch("peaks") as first:
-        with pytest.raises(InputError, match="another run of this stage"):
-            scratch("peaks").__enter__()
-        assert first.is_dir()
-    with scratch("peaks") as second:
-        assert second == first

@@ -32,20 +32,20 @@ def stages_run(done):
     return re.findall(r"Running stage '(\w+)'", done.stdout)
 
 
-def checkout(folder):
-    """Copy the code of the working tree, with tiny parameters and nothing that was computed."""
+def checkout(folder, source=ROOT):
+    """Copy the code of a working tree, with tiny parameters and nothing that was computed."""
     computed = (":(exclude)data", ":(exclude)dvc.lock")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", ".", *computed],
-        cwd=ROOT,
+        cwd=source,
         capture_output=True,
         check=True,
         text=True,
     )
     for name in listed.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and (source / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy(source / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_parameters(), sort_keys=False))
     with (folder / ".gitignore").open("a") as ignored:
         ignored.write("/photographs/\n")
@@ -84,6 +84,19 @@ def changed(folder):
         for stage, changes in status.items()
         if any(isinstance(change, dict) and "changed deps" in change for change in changes)
     }
+
+
+def test_a_used_working_tree_is_copied_without_its_results_and_parameters(tmp_path):
+    used, folder = tmp_path / "used", tmp_path / "copy"
+    (used / "data").mkdir(parents=True)
+    folder.mkdir()
+    run(used, "git", "init", "--quiet")
+    for name in ("code.py", "params.yaml", "dvc.lock", "data/weights"):
+        (used / name).write_text("of the used tree")
+    checkout(folder, used)
+    files = {path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts}
+    assert {path.name for path in files} == {"code.py", "params.yaml", ".gitignore"}
+    assert yaml.safe_load((folder / "params.yaml").read_text()) == tiny_parameters()
 
 
 def test_the_tables_are_there(project):

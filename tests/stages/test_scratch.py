@@ -1,14 +1,18 @@
-"""The dependencies of a stage, at its start and at its end."""
+"""Unfinished work of a stage: its lock, its removal, and the inputs that it belongs to."""
 
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipeline.common.errors import InputError
-from stages.common import scratch
-from stages.common.scratch import check_inputs
+from stages.common import scratch as module
+from stages.common.scratch import check_inputs, scratch
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -26,8 +30,8 @@ def project(tmp_path, monkeypatch):
 
 def test_files_with_the_same_size_and_times_are_not_read_again(project, monkeypatch):
     read = []
-    monkeypatch.setattr(scratch, "_sha256", lambda file: read.append(str(file)) or "digest")
-    with scratch.scratch("reader") as folder:
+    monkeypatch.setattr(module, "_sha256", lambda file: read.append(str(file)) or "digest")
+    with scratch("reader") as folder:
         assert read == ["photographs/a.jpg", "photographs/b.jpg", "photographs/deep/c.jpg"]
         os.utime("photographs/b.jpg")  # as a checkout does
         check_inputs(folder)
@@ -36,7 +40,7 @@ def test_files_with_the_same_size_and_times_are_not_read_again(project, monkeypa
 
 def test_a_change_that_keeps_size_and_modification_time_is_found(project):
     file = Path("photographs/deep/c.jpg")
-    with scratch.scratch("reader") as folder:
+    with scratch("reader") as folder:
         status = file.stat()
         file.write_text("new")
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -46,8 +50,50 @@ def test_a_change_that_keeps_size_and_modification_time_is_found(project):
 
 @pytest.mark.parametrize("name", ["photographs/a.jpg", "photographs/new.jpg"])
 def test_a_file_that_is_removed_or_added_is_named(project, name):
-    with scratch.scratch("reader") as folder:
+    with scratch("reader") as folder:
         file = Path(name)
         file.unlink() if file.exists() else file.write_text("new")
         with pytest.raises(InputError, match=f"^{name}: changed while"):
             check_inputs(folder)
+
+
+def aged(path, days):
+    then = time.time() - 24 * 3600 * days
+    for part in (path, *path.rglob("*")):
+        os.utime(part, (then, then))
+
+
+def test_abandoned_work_is_removed_after_two_weeks(project):
+    stage = project / ".scratch" / "reader"
+    for name, days in (("old", 15), ("new", 13), ("held", 15), ("empty", 15)):
+        (stage / name / "train.images").mkdir(parents=True)
+        (stage / name / "train.images" / "0").touch()
+        (stage / f"{name}.lock").touch()
+        aged(stage / name, days)
+        aged(stage / f"{name}.lock", days)
+    shutil.rmtree(stage / "empty")
+    with FileLock(stage / "held.lock"):
+        aged(stage / "held.lock", 15)
+        with scratch("reader") as own:
+            assert own.with_suffix(".lock").exists()
+        assert sorted(path.name for path in stage.iterdir()) == [
+            "held",
+            "held.lock",
+            "new",
+            "new.lock",
+        ]
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py")))
+def test_every_stage_checks_its_inputs_before_it_publishes(stage):
+    script = (ROOT / "stages" / f"{stage}.py").read_text()
+    assert 0 < script.find("    check_inputs(") < script.find("shelf.publish(")
+
+
+def test_a_lock_of_a_killed_run_is_no_obstacle(project):
+    with scratch("reader") as first:
+        with pytest.raises(InputError, match="another run of this stage"):
+            scratch("reader").__enter__()
+        assert first.is_dir()
+    with scratch("reader") as second:
+        assert second == first
