@@ -231,7 +231,7 @@ class _PyramidBackbone(nn.Module):
         self.backbone, self.pyramid = network.backbone, network.pyramid
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
+        maps = OrderedDict((str(level), of) for level, of in enumerate(self.backbone(images)))
         pyramid: dict[str, Tensor] = self.pyramid(maps)
         return pyramid
 

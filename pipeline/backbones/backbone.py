@@ -105,6 +105,22 @@ class Backbone(_TimmBackbone):
         """Freeze the statistics and affine parameters of batch norms, for small batches."""
         self.body = timm.layers.freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
 
+    def train_last_layers(self, count: int) -> None:
+        """Freeze what the feature maps before the last `count` ones are computed from.
+
+        The maps are those of the timm model, in general of the strides 2, 4, 8, 16 and 32. With 3
+        of 5, as is torchvision's default `trainable_backbone_layers`, a ResNet's stem and first
+        stage are frozen. No gradients are computed there. Batch norms are not frozen by this.
+        """
+        side = 4 * max(self.body.feature_info.reduction())
+        maps = self.body(torch.zeros(1, 3, side, side))
+        if count >= len(maps):
+            return
+        weights = [weight for weight in self.body.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(maps[-count - 1].sum(), weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.requires_grad_(gradient is None)
+
 
 class WholeBackbone(_TimmBackbone):
     """All layers of a timm model up to its pooling: what ImageNet's classes were read from.

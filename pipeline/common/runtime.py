@@ -163,3 +163,5 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 (libraries may use the global generator)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(device().type == "cpu")
+    # It would also fill every new tensor with NaN, to show reads of memory that was never written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

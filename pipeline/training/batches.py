@@ -27,6 +27,10 @@ class EpochSample(NamedTuple):
         return np.random.default_rng([seed, self.epoch, self.item])
 
 
+# Items are sorted by aspect ratio among so many batches at a time.
+BATCHES_SORTED = 16
+
+
 class Samples(Protocol):
     """A dataset for training, whose items are augmented differently in every epoch."""
 
@@ -38,13 +42,25 @@ class Samples(Protocol):
 
 
 class _BatchSampler:
-    """The batches of one process from step `first` on; the items are shuffled every epoch."""
+    """The batches of one process from step `first` on; the items are shuffled every epoch.
+
+    Parameters
+    ----------
+    aspect_ratios : float (items,), or None. With it, the items of a batch have similar ratios:
+        they are sorted by it among `BATCHES_SORTED` batches, whose order is then shuffled.
+    """
 
     def __init__(
-        self, items: int, schedule: Schedule, seed: int, first: int, processes: Processes
+        self,
+        items: int,
+        schedule: Schedule,
+        seed: int,
+        first: int,
+        processes: Processes,
+        aspect_ratios: NDArray[np.float64] | None = None,
     ) -> None:
         self._items, self._schedule, self._seed = items, schedule, seed
-        self._first, self._processes = first, processes
+        self._first, self._processes, self._aspect_ratios = first, processes, aspect_ratios
         self._steps_an_epoch = math.ceil(items / schedule.batch_size)
 
     def __len__(self) -> int:
@@ -58,16 +74,42 @@ class _BatchSampler:
         for epoch in range(first_epoch, self._schedule.epochs):
             rng = np.random.default_rng([self._seed, epoch])
             order: NDArray[np.int64] = rng.permutation(self._items)
-            for start in range(0, self._items, self._schedule.batch_size):
-                items = order[start : start + self._schedule.batch_size]
+            batches = _cut(order, self._schedule.batch_size)
+            if self._aspect_ratios is not None:
+                batches = _sorted_by(self._aspect_ratios, batches, rng)
+            for items in batches:
                 yield [EpochSample(epoch, int(item)) for item in items]
 
 
+def _cut(items: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _sorted_by(
+    values: NDArray[np.float64], batches: list[NDArray[np.int64]], rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Exchange items among neighboring batches, so that those of a batch have similar values."""
+    exchanged: list[NDArray[np.int64]] = []
+    for start in range(0, len(batches), BATCHES_SORTED):
+        items = np.concatenate(batches[start : start + BATCHES_SORTED])
+        items = items[np.argsort(values[items], kind="stable")]
+        sorted_batches = _cut(items, len(batches[0]))
+        exchanged += [sorted_batches[batch] for batch in rng.permutation(len(sorted_batches))]
+    return exchanged
+
+
 def make_loader(
-    samples: Samples, schedule: Schedule, seed: int, first: int, processes: Processes
+    samples: Samples,
+    schedule: Schedule,
+    seed: int,
+    first: int,
+    processes: Processes,
+    aspect_ratios: NDArray[np.float64] | None,
 ) -> DataLoader[Any]:
     """Make the data loader of a process, which begins with step number `first`."""
-    batch_sampler: Any = _BatchSampler(len(samples), schedule, seed, first, processes)
+    batch_sampler: Any = _BatchSampler(
+        len(samples), schedule, seed, first, processes, aspect_ratios
+    )
     dataset: Any = samples
     return DataLoader(
         dataset,

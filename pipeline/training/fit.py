@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.common import runtime
@@ -66,6 +67,8 @@ class Training(Generic[Network]):
     samples : the dataset.
     schedule : number of epochs, optimizer and learning rate.
     seed : for the order of the samples and the random numbers of every step.
+    aspect_ratios : float (samples,), width / height of images that are padded to batches. Images
+        of similar ratio then share a batch, for less padding.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Training(Generic[Network]):
     samples: Samples
     schedule: Schedule
     seed: int
+    aspect_ratios: NDArray[np.float64] | None = None
 
 
 def fit(
@@ -108,7 +112,10 @@ def fit(
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(schedule, steps))
     run = _Run(network, optimizer, rates, processes, steps)
     run.resume(checkpoint)
-    batches = load_batches(make_loader(training.samples, schedule, seed, run.step, processes))
+    loader = make_loader(
+        training.samples, schedule, seed, run.step, processes, training.aspect_ratios
+    )
+    batches = load_batches(loader)
     step = partial(_step, run, training.loss, schedule.max_grad_norm, seed)
     with curves as log:
         for means in run.history:

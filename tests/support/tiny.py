@@ -26,6 +26,7 @@ BACKBONE, CLASSES = "tf_efficientnet_lite0", ("cat", "dog")
 PRM = PrmDescription(backbone=BACKBONE, classes=CLASSES, image_size=64, upsample=8)
 ARCHITECTURE = Architecture(
     backbone=BACKBONE,
+    finest_stride=4,
     min_size=64,
     max_size=128,
     anchor_size=8.0,

@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,10 @@ class Architecture(Parameters):
     }
 
     backbone: str = Field(description="a timm model (resnet50)")
+    finest_stride: Literal[4, 8, 16] = Field(
+        description="stride of the finest level of the feature pyramid, in pixels (4); that of the "
+        "coarsest is 64"
+    )
     min_size: int = Field(
         ge=DIVISOR, description="shorter side of a resized image, in pixels (800)"
     )
@@ -61,8 +65,8 @@ class Architecture(Parameters):
         ge=DIVISOR, description="maximum longer side of a resized image, in pixels (1333)"
     )
     anchor_size: PositiveFloat = Field(
-        description="side of the smallest of five anchor sizes, in pixels; each is twice the "
-        "previous one (32)"
+        description="side of the anchors of the finest level, in pixels; that of each coarser "
+        "level is twice as large (32)"
     )
     channels: PositiveInt = Field(
         description="channels of the feature pyramid and of the mask head (256)"
@@ -76,6 +80,11 @@ class Architecture(Parameters):
     box_batch_size_per_image: PositiveInt = Field(
         description="regions per image sampled to train the box head (512)"
     )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the backbone's feature maps in use, in pixels, ascending."""
+        return tuple(stride for stride in STRIDES if stride >= self.finest_stride)
 
 
 class MaskRcnnDescription(BaseModel):
@@ -108,7 +117,7 @@ class MaskRcnn(nn.Module):
         super().__init__()
         self.description = description
         architecture = description.architecture
-        self.backbone = Backbone(architecture.backbone, weights, STRIDES)
+        self.backbone = Backbone(architecture.backbone, weights, architecture.strides)
         self.backbone.freeze_batch_norm()
         self.pyramid = FeaturePyramidNetwork(
             self.backbone.channels, architecture.channels, extra_blocks=LastLevelMaxPool()
@@ -212,7 +221,7 @@ class MaskRcnn(nn.Module):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the feature pyramid of images (n, 3, h, w): float32 levels, the finest first."""
-        maps = OrderedDict(zip("0123", self.backbone(images), strict=True))
+        maps = OrderedDict((str(level), of) for level, of in enumerate(self.backbone(images)))
         return {name: level.float() for name, level in self.pyramid(maps).items()}
 
 
@@ -280,7 +289,9 @@ def _full_precision(images: Tensor) -> torch.autocast:
 
 
 def _region_proposal_network(architecture: Architecture) -> nn.Module:
-    sides = [(architecture.anchor_size * 2**level,) for level in range(len(STRIDES) + 1)]
+    # One level more than the backbone's maps: the feature pyramid adds a coarser one.
+    levels = range(len(architecture.strides) + 1)
+    sides = [(architecture.anchor_size * 2**level,) for level in levels]
     anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
     head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
     kept = {"training": architecture.rpn_post_nms_top_n, "testing": architecture.rpn_post_nms_top_n}
@@ -304,7 +315,7 @@ def _heads(
     channels, features = architecture.channels, architecture.box_features
     mask_layers = (channels,) * architecture.mask_layers
     heads: nn.Module = RoIHeads(
-        box_roi_pool=_pool(_BOX_CELLS),
+        box_roi_pool=_pool(_BOX_CELLS, architecture.strides),
         box_head=TwoMLPHead(channels * _BOX_CELLS**2, features),
         box_predictor=FastRCNNPredictor(features, classes),
         fg_iou_thresh=0.5,
@@ -315,7 +326,7 @@ def _heads(
         score_thresh=min_score,
         nms_thresh=0.5,
         detections_per_img=max_detections,
-        mask_roi_pool=_pool(_MASK_CELLS),
+        mask_roi_pool=_pool(_MASK_CELLS, architecture.strides),
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
@@ -330,12 +341,13 @@ def _seeded(part: Any) -> SeededSampler:
     return sampler
 
 
-def _pool(cells: int) -> nn.Module:
-    pool = MultiScaleRoIAlign(list("0123"), output_size=cells, sampling_ratio=2)
+def _pool(cells: int, strides: tuple[int, ...]) -> nn.Module:
+    levels = [str(level) for level in range(len(strides))]
+    pool = MultiScaleRoIAlign(levels, output_size=cells, sampling_ratio=2)
     # By default, torchvision infers both from the unpadded size of the first image. For a narrow
     # image they are wrong, and results would depend on the order of the images.
-    pool.scales = [1 / stride for stride in STRIDES]
-    finest, coarsest = (int(math.log2(stride)) for stride in (STRIDES[0], STRIDES[-1]))
+    pool.scales = [1 / stride for stride in strides]
+    finest, coarsest = (int(math.log2(stride)) for stride in (strides[0], strides[-1]))
     pool.map_levels = initLevelMapper(finest, coarsest)
     module: nn.Module = pool
     return module

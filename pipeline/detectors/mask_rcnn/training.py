@@ -44,6 +44,12 @@ class MaskRcnnParameters(Parameters):
 
     architecture: Architecture
     weights: str = Field(description="weights of the backbone: package, hub, none, or a file")
+    trainable_backbone_layers: int = Field(
+        ge=0,
+        le=5,
+        description="number of the backbone's feature levels (of strides 32, 16, 8, 4, 2, in this "
+        "order) that are trained; the others need no gradients (5; torchvision's default: 3)",
+    )
     hflip_prob: float = Field(ge=0, le=1, description="probability of a horizontal flip")
     color_jitter: float = Field(
         ge=0,
@@ -81,6 +87,10 @@ class MaskedPhotographs:
 
     def __len__(self) -> int:
         return len(self._photographs)
+
+    def aspect_ratios(self) -> NDArray[np.float64]:
+        """Give width / height of each photograph."""
+        return np.array([image.width / image.height for image in self._photographs])
 
     def __getitem__(self, sample: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
         """Give the image, uint8 (3, h, w), its target and its seed: see `MaskRcnn.losses`."""
@@ -174,9 +184,11 @@ def detector_training(
     network = MaskRcnn(description, parameters.weights if start is None else "none")
     if start is not None:
         load_weights(start, network)
+    network.backbone.train_last_layers(parameters.trainable_backbone_layers)
     runtime.channels_last(network, runtime.device())
     loss = mask_rcnn_loss(network)
-    return Training(name, network, loss, samples, parameters.schedule, parameters.seed)
+    ratios = samples.aspect_ratios()
+    return Training(name, network, loss, samples, parameters.schedule, parameters.seed, ratios)
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:

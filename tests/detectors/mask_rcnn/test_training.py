@@ -32,6 +32,7 @@ CORNERS = [(0, 0, 20, 30), (10, 30, 40, 60), (4, 4, 44, 60), (20, 8, 21, 50)]
 PARAMETERS = {
     "architecture": {
         "backbone": "tf_efficientnet_lite0",
+        "finest_stride": 4,
         "min_size": 48,
         "max_size": 96,
         "anchor_size": 8,
@@ -42,6 +43,7 @@ PARAMETERS = {
         "box_batch_size_per_image": 8,
     },
     "weights": "none",
+    "trainable_backbone_layers": 5,
     "hflip_prob": 0.5,
     "color_jitter": 0.2,
     "rounds": 1,
