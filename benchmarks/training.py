@@ -4,17 +4,20 @@ The peer reimplements the loop of torchvision's `references/detection`: the same
 torchvision's `GeneralizedRCNN`, whose transform resizes and pads in the training process; four
 loaders that decode, flip and return lists of float images; SGD; the value of the loss read at each
 step; torch's defaults for memory and layout. Each side runs in its own process, because the memory
-allocator is set once per process. Then single optimizations of a step are measured; bf16 and
+allocator is set once per process. Then the steps of the best animals preset are compared with those
+of its earlier settings. Then single optimizations of a step are measured; bf16 and
 `torch.compile` only on a GPU. `python -m benchmarks.training profile` prints the operations that a
 step spends its time on.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +43,34 @@ from pipeline.detectors.mask_rcnn.network import MaskRcnn, MaskRcnnDescription
 from pipeline.detectors.mask_rcnn.training import (
     MaskedPhotographs,
     MaskRcnnParameters,
+    detector_training,
     mask_rcnn_loss,
     target,
 )
 from pipeline.proposals.sharpmask.source import SourceImage, read_source
 from pipeline.pseudo_masks.supervision import PseudoMasks
-from pipeline.training.batches import EpochSample
+from pipeline.training.batches import EpochSample, make_loader
+from pipeline.training.distributed import Processes
 from pipeline.training.fit import Mean, Training, fit, to_device
+from pipeline.training.schedule import make_optimizer
 from stages.common.curves import curves
+from stages.common.parameters import read_yaml
+from wise.preset import write_preset
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
 WARM_UP, PROFILED = 4, 3  # steps
 OPTIMIZATIONS = ("channels last", "fused SGD", "bf16", "torch.compile")
 CPU_OPTIMIZATIONS = OPTIMIZATIONS[:2]
 CLASSES = ("object",)
+BEST = "voc2012-animals-best"
+# What the preset had at commit 1f91ca1.
+SLOWER = {"trainable_backbone_layers": 5}
+SLOWER_ARCHITECTURE = {"finest_stride": 4, "anchor_size": 16.0}
 SGD = {"lr": 0.0025, "momentum": 0.9, "weight_decay": 0.0001}
 
 
 def lines() -> Iterator[Line]:
-    """Compare ours with the reference loop, then a step with and without each optimization."""
+    """Compare ours with the reference loop, then a preset before and after, and optimizations."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_coco(folder / "source", IMAGES, seed=0)
@@ -75,6 +87,7 @@ def lines() -> Iterator[Line]:
             max(rates["theirs"]),
             f"the better of {RUNS} runs each",
         )
+        yield _best_preset(folder)
         yield from _optimizations(folder)
 
 
@@ -159,9 +172,13 @@ def _write_stores(folder: Path) -> None:
 
 
 def _samples(folder: Path) -> MaskedPhotographs:
+    return MaskedPhotographs(*_supervised(folder), _parameters())
+
+
+def _supervised(folder: Path) -> tuple[Split, PseudoMasks]:
     split = Split.read(folder / "train.json")
     draws, proposals = DrawStore(folder / "draws"), ProposalStore(folder / "proposals")
-    return MaskedPhotographs(split, PseudoMasks(split, draws, proposals, EPOCHS), _parameters())
+    return split, PseudoMasks(split, draws, proposals, EPOCHS)
 
 
 def ours(folder: Path) -> float:
@@ -257,6 +274,51 @@ class _TrueMasks(Dataset[Any]):
 
 def _collate(batch: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(zip(*batch, strict=True))
+
+
+def _best_preset(folder: Path) -> Line:
+    """Compare the steps of the best animals preset with those of its earlier settings."""
+    shutil.copytree(ROOT / "presets", folder / "presets")
+    write_preset(BEST, folder)
+    values = read_yaml(folder / "params.yaml")["mask_rcnn"]
+    now = MaskRcnnParameters.parse(values, "mask_rcnn")
+    values |= SLOWER
+    values["architecture"] |= SLOWER_ARCHITECTURE
+    before = MaskRcnnParameters.parse(values, "mask_rcnn")
+    seconds = side_by_side(
+        _epoch(folder, now, as_before=False), _epoch(folder, before, as_before=True), runs=3
+    )
+    now_takes, before_took = (1000 * value / (IMAGES // BATCH) for value in seconds)
+    job, peer = f"a Mask R-CNN step, {BEST}", "its settings of 1f91ca1"
+    note = "all layers trained, stride 4, aspect ratios mixed, new memory filled with NaN"
+    return Line(job, "ms", now_takes, peer, before_took, note)
+
+
+def _epoch(folder: Path, parameters: MaskRcnnParameters, *, as_before: bool) -> Callable[[], None]:
+    """Build the steps of one epoch, on batches that are loaded already."""
+    runtime.keep_freed_memory()
+    training, device = (
+        detector_training("epoch", *_supervised(folder), parameters),
+        runtime.device(),
+    )
+    network, schedule = training.network.train(), training.schedule
+    ratios = None if as_before else training.aspect_ratios
+    loader = make_loader(training.samples, schedule, 0, 0, Processes(), ratios)
+    batches = list(islice(loader, IMAGES // BATCH))
+    optimizer = make_optimizer(network, schedule)
+
+    def epoch() -> None:
+        torch.utils.deterministic.fill_uninitialized_memory = as_before  # type: ignore[attr-defined]
+        for batch in batches:
+            with runtime.autocast(device):
+                terms = training.loss(to_device(batch, device))
+            optimizer.zero_grad()
+            totals = [term.total / term.count for term in terms.values()]
+            torch.stack(totals).sum().backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.max_grad_norm)
+            optimizer.step()
+
+    return epoch
 
 
 def _optimizations(folder: Path) -> Iterator[Line]:

@@ -96,6 +96,27 @@ def test_a_file_of_the_same_backbone_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "frozen"),
+    [
+        (LITE0, ("conv_stem", "bn1", "blocks.0", "blocks.1")),
+        ("resnet18", ("conv1", "bn1", "layer1")),
+    ],
+)
+def test_the_last_layers_are_trained(name, frozen):
+    backbone = Backbone(name, "none", (4, 8, 16, 32))
+    backbone.train_last_layers(5)
+    assert all(weight.requires_grad for weight in backbone.parameters())
+    backbone.train_last_layers(3)
+    for weight, parameter in backbone.body.named_parameters():
+        assert parameter.requires_grad != weight.startswith(frozen), weight
+    finest, *others = backbone(torch.rand(1, 3, 64, 64))
+    assert not finest.requires_grad  # no gradient is computed below it
+    assert all(level.requires_grad for level in others)
+    backbone.train_last_layers(0)
+    assert not any(weight.requires_grad for weight in backbone.parameters())
+
+
+@pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
         ("resnet50", "package", "no package contains its weights.*hub, none, or the path"),

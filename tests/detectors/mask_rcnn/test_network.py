@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.image_list import ImageList
 
 from pipeline.artifacts.weights import write_weights
 from pipeline.common import runtime
@@ -37,6 +38,28 @@ def test_statistics_of_the_trunk_stay_as_they_are():
     assert before
     for name, value in network.named_buffers():
         assert torch.equal(value, before[name])
+
+
+def test_a_pyramid_without_its_finest_level():
+    runtime.seed_everything(0)
+    architecture = ARCHITECTURE.model_copy(update={"finest_stride": 8})
+    network = MaskRcnn(DESCRIPTION.model_copy(update={"architecture": architecture}), "none")
+    images, sizes = torch.rand(1, 3, 64, 96), [(64, 96)]
+    levels = network.features(images)
+    assert [tuple(level.shape[2:]) for level in levels.values()] == [
+        (8, 12),
+        (4, 6),
+        (2, 3),
+        (1, 2),
+    ]
+    (anchors,) = network.rpn.anchor_generator(ImageList(images, sizes), list(levels.values()))
+    sides = (anchors[:, 2:] - anchors[:, :2]).prod(1).sqrt().round()
+    assert sorted(set(sides.tolist())) == [8, 16, 32, 64]
+    assert network.heads.box_roi_pool.scales == [1 / 8, 1 / 16, 1 / 32]
+    shape = torch.ones(1, 64, 64, dtype=torch.uint8)
+    wanted = {"boxes": torch.tensor([[0.0, 0, 64, 64]]), "labels": torch.tensor([1])}
+    losses = network.losses(images, sizes, [{**wanted, "masks": shape}], [0])
+    assert all(torch.isfinite(mean) for mean, _ in losses.values())
 
 
 def test_rebuilt_from_its_file(tmp_path):

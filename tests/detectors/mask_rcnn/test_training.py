@@ -248,6 +248,20 @@ def test_the_same_seed_gives_the_same_weights_interrupted_or_not(world, monkeypa
     assert not all(torch.equal(whole[name], before[name]) for name in whole)
 
 
+def test_frozen_layers_keep_their_weights(world, monkeypatch):
+    monkeypatch.setenv("WISE_WORKERS", "1")
+    settings = parameters(trainable_backbone_layers=3)
+    pseudo_masks = PseudoMasks(world.split, *world.stores, settings.schedule.epochs)
+    training = detector_training("test", world.split, pseudo_masks, settings)
+    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+    fit(training, world.path / "checkpoint.pt", curves(world.path / "curves"))
+    after = training.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = ("backbone.body.conv_stem", "backbone.body.blocks.0", "backbone.body.blocks.1")
+    assert not any(name.startswith(frozen) for name in changed)
+    assert "backbone.body.blocks.2.0.conv_dw.weight" in changed
+
+
 def test_a_training_goes_on_from_given_weights(world, monkeypatch):
     monkeypatch.setenv("WISE_WORKERS", "1")
     settings = scheduled(learning_rate=1e-9)
