@@ -297,14 +297,13 @@ def _best_preset(folder: Path) -> Line:
 def _epoch(folder: Path, parameters: MaskRcnnParameters, *, as_before: bool) -> Callable[[], None]:
     """Build the steps of one epoch, on batches that are loaded already."""
     runtime.keep_freed_memory()
-    training, device = (
-        detector_training("epoch", *_supervised(folder), parameters),
-        runtime.device(),
-    )
-    network, schedule = training.network.train(), training.schedule
+    training = detector_training("epoch", *_supervised(folder), parameters)
+    network, samples, schedule = training.network.train(), training.samples, training.schedule
+    device = runtime.device()
     ratios = None if as_before else training.aspect_ratios
-    loader = make_loader(training.samples, schedule, 0, 0, Processes(), ratios)
-    batches = list(islice(loader, IMAGES // BATCH))
+    order = make_loader(samples, schedule, 0, 0, Processes(), ratios).batch_sampler
+    first_epoch = islice(order, IMAGES // BATCH)
+    batches = [samples.collate([samples[one] for one in batch]) for batch in first_epoch]
     optimizer = make_optimizer(network, schedule)
 
     def epoch() -> None:
