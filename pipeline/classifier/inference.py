@@ -19,15 +19,20 @@ def classifier(weights: Path) -> Prm:
     return runtime.channels_last(Prm.load(weights), runtime.device())
 
 
-def as_input(network: Prm, image: NDArray[np.uint8]) -> Tensor:
+def as_input(network: Prm, image: NDArray[np.uint8], image_size: int | None = None) -> Tensor:
     """Convert an image, uint8 (h, w, 3), to the input of the classifier.
+
+    Parameters
+    ----------
+    image_size : height and width to which it is warped; by default those of training.
 
     Returns
     -------
     float32 (1, 3, image_size, image_size), 0 to 1, on the device of the classifier.
     """
     device = next(network.parameters()).device
-    pixels = torch.from_numpy(warp(image, network.description.image_size).copy()).to(device)
+    warped = warp(image, image_size or network.description.image_size)
+    pixels = torch.from_numpy(warped.copy()).to(device)
     return runtime.channels_last(pixels.permute(2, 0, 1)[None] / 255, device)
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.artifacts.peaks import Peaks
 from pipeline.classifier.inference import as_input, classifier
-from pipeline.classifier.network import Prm, find_peaks
+from pipeline.classifier.network import STRIDE, Prm, find_peaks
 from pipeline.classifier.peak_response import PeakBackpropagation
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
@@ -31,6 +32,11 @@ class PeaksParameters(Parameters):
     response_stride: int = Field(
         ge=1, description="stride of peak response maps, in pixels of the input"
     )
+    scales: tuple[Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)], ...] = Field(
+        description="sizes in pixels to which an image is warped, and whose class response maps "
+        "are averaged; none: prm.image_size"
+    )
+    flip: bool = Field(description="also average with the maps of the mirror image")
 
 
 class TaggedPhotograph(NamedTuple):
@@ -53,10 +59,14 @@ def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhoto
 def locate(
     network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
 ) -> Peaks:
-    """Find the peaks of the given classes in an image, uint8 (h, w, 3)."""
+    """Find the peaks of the given classes in an image, uint8 (h, w, 3).
+
+    Peaks are found in class response maps that are averaged over scales and mirror images. From
+    the cell of a peak it is propagated back at the size of training.
+    """
     pixels = as_input(network, image)
     backpropagation = PeakBackpropagation(network, pixels)
-    maps = backpropagation.maps
+    maps = _average(network, image, backpropagation.maps, parameters)
     peaks = _select(maps, labels, parameters.min_relative_height)
     responses = backpropagation.responses(
         peaks, parameters.response_stride, together=pixels.is_cuda
@@ -70,6 +80,38 @@ def locate(
         value=maps[0, label, row, column].cpu().numpy(),
         response=responses.cpu().numpy(),
     )
+
+
+@torch.inference_mode()
+def _average(
+    network: Prm, image: NDArray[np.uint8], own: Tensor, parameters: PeaksParameters
+) -> Tensor:
+    """Average class response maps over all scales, and over mirror images if these are wanted.
+
+    Not published.
+
+    Parameters
+    ----------
+    own : maps of the image at the size of training, float (1, C, h, w).
+
+    Returns
+    -------
+    float (1, C, h, w), on the same grid.
+    """
+
+    def on_grid(pixels: Tensor) -> Tensor:
+        return F.interpolate(
+            network.head(network.backbone(pixels)), own.shape[-2:], mode="bilinear"
+        )
+
+    own_size = network.description.image_size
+    maps = []
+    for size in parameters.scales or (own_size,):
+        pixels = as_input(network, image, size)
+        maps.append(own if size == own_size else on_grid(pixels))
+        if parameters.flip:
+            maps.append(on_grid(pixels.flip(-1)).flip(-1))
+    return torch.stack(maps).mean(0)
 
 
 def _select(maps: Tensor, labels: list[int], min_relative_height: float) -> Tensor:

@@ -151,7 +151,7 @@ def test_impossible_areas_are_refused():
         parameters(min_area=0.5, max_area=0.5)
 
 
-FINDING = PeaksParameters(min_relative_height=0.0, response_stride=4)
+FINDING = PeaksParameters(min_relative_height=0.0, response_stride=4, scales=(), flip=False)
 
 
 @pytest.fixture

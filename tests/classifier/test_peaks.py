@@ -1,0 +1,73 @@
+"""Peaks in class response maps of several scales."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pipeline.classifier.inference import as_input
+from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.classifier.peak_response import PeakBackpropagation
+from pipeline.classifier.peaks import PeaksParameters, locate
+from pipeline.common.errors import InputError
+
+VALUES = {"min_relative_height": 0.0, "response_stride": 4, "scales": [], "flip": False}
+DESCRIPTION = PrmDescription(
+    backbone="tf_efficientnet_lite0", classes=("a", "b"), image_size=96, upsample=8
+)
+
+
+def parameters(**changed):
+    return PeaksParameters.parse({**VALUES, **changed}, "peaks")
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = Prm(DESCRIPTION, "package").eval()
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    return network
+
+
+@pytest.fixture
+def image():
+    rng = np.random.default_rng(0)
+    return np.kron(rng.integers(0, 255, (5, 8, 3), np.uint8), np.ones((20, 20, 1), np.uint8))
+
+
+def test_the_size_of_training_as_the_only_scale_changes_nothing(network, image):
+    plain = locate(network, image, [0, 1], parameters())
+    scaled = locate(network, image, [0, 1], parameters(scales=[96]))
+    assert len(plain.label)
+    for name, values in vars(plain).items():
+        np.testing.assert_array_equal(getattr(scaled, name), values)
+
+
+def test_maps_are_averaged_over_scales_and_mirror_images(network, image):
+    found = locate(network, image, [0, 1], parameters(scales=[96, 160], flip=True))
+    with torch.no_grad():
+        total = torch.zeros(1, 2, 24, 24)
+        for size in (96, 160):
+            for mirrored in (False, True):
+                seen = image[:, ::-1] if mirrored else image
+                maps = network.head(network.backbone(as_input(network, seen, size)))
+                maps = F.interpolate(maps, (24, 24), mode="bilinear")
+                total += maps.flip(-1) if mirrored else maps
+    rows = ((found.y + 0.5) * 24 / image.shape[0]).astype(int)
+    columns = ((found.x + 0.5) * 24 / image.shape[1]).astype(int)
+    heights = total[0, found.label, rows, columns] / 4
+    np.testing.assert_allclose(found.value, heights, rtol=1e-3, atol=1e-3)
+    for label in (0, 1):
+        assert found.value[found.label == label].max() == pytest.approx(
+            total[0, label].max().item() / 4, abs=1e-3
+        )
+    # Each is propagated back from its cell at the size of training.
+    at_training_size = PeakBackpropagation(network, as_input(network, image))
+    cells = torch.tensor(np.stack([np.zeros_like(rows), found.label, rows, columns], 1)).long()
+    expected = at_training_size.responses(cells, 4, together=False)
+    np.testing.assert_allclose(found.response, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_scale_that_the_backbone_cannot_divide_is_refused():
+    with pytest.raises(InputError, match=r"peaks\.scales\.1 = 100: .*multiple of 32"):
+        parameters(scales=[96, 100])
