@@ -44,7 +44,7 @@ def lines() -> Iterator[Line]:
 
 
 def example(side: int) -> tuple[Prm, Tensor, Tensor]:
-    """Give a network with ImageNet's backbone, an image (1, 3, side, side) and its peaks (n, 4)."""
+    """Return a network with ImageNet's backbone, an image (1, 3, side, side), its peaks (n, 4)."""
     torch.manual_seed(0)
     description = PrmDescription(backbone=BACKBONE, classes=("a", "b"), image_size=side, upsample=8)
     network = runtime.channels_last(Prm(description, "package").eval(), runtime.device())

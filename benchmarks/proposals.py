@@ -76,7 +76,7 @@ def lines() -> Iterator[Line]:
 
 
 def photograph() -> NDArray[np.uint8]:
-    """Give a photograph of scikit-image, uint8 (HEIGHT, WIDTH, 3)."""
+    """Return a photograph of scikit-image, uint8 (HEIGHT, WIDTH, 3)."""
     return np.asarray(Image.fromarray(astronaut()).resize((WIDTH, HEIGHT)))
 
 

@@ -82,7 +82,7 @@ def write_plain(folder: Path) -> Path:
 
 
 def stored(folder: Path) -> int:
-    """Give the size of all files of a store, in bytes."""
+    """Return the size of all files of a store, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

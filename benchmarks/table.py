@@ -104,7 +104,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Give the short hash of the commit, with `+` if tracked files differ from it."""
+    """Return the short hash of the commit, with `+` if tracked files differ from it."""
     revision = _git("rev-parse", "--short", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return f"{revision}{'+' * bool(changed)}" if revision else "unknown"

@@ -123,7 +123,7 @@ def _in_a_process(side: str, folder: Path) -> float:
 
 
 def _parameters() -> MaskRcnnParameters:
-    """Give the default parameters, with the optimizer of the reference."""
+    """Return the default parameters, with the optimizer of the reference."""
     values = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())["mask_rcnn"]
     values["schedule"] |= {
         "epochs": EPOCHS,
@@ -342,7 +342,7 @@ def _batch(samples: MaskedPhotographs) -> Any:
 
 
 def _used() -> set[str]:
-    """Give the optimizations that the stage uses on this device."""
+    """Return the optimizations that the stage uses on this device."""
     return {"channels last"} | ({"fused SGD", "bf16"} if runtime.device().type == "cuda" else set())
 
 

@@ -182,7 +182,7 @@ class _InTheMiddle:
         return image_id in self._photographs
 
     def instances(self, image_id: str, _: int, /) -> Instances:
-        """Give the objects of an image, the same at each epoch."""
+        """Return the objects of an image, the same at each epoch."""
         photograph = self._photographs[image_id]
         height, width = photograph.height, photograph.width
         shape = np.zeros((1, height, width), bool)
@@ -302,7 +302,7 @@ def _trains_sharpmask(parameters: ProposalsParameters) -> bool:
 
 
 def _mask_bytes(proposals: Proposals, parameters: ProposalsParameters) -> int:
-    """Give the maximum size of the masks; those of an untrained SharpMask are not typical."""
+    """Return the maximum size of the masks; those of an untrained SharpMask are not typical."""
     if _trains_sharpmask(parameters):
         return parameters.max_proposals * MASK_BYTES
     return sum(len(mask["counts"]) for mask in proposals.masks)

@@ -15,7 +15,8 @@ from wise.project import root
 _INTRODUCTION = """# Parameters
 
 Written by `wise parameters > docs/parameters.md` from the models in `pipeline/`. The defaults
-are those of `presets/scenes.yaml`; `dvc exp run -S stage.key=value` changes one.
+are those of `presets/scenes.yaml`; `dvc exp run -S stage.key=value` changes one. Values in
+parentheses are those of the papers, or of torchvision.
 """
 
 _BOUNDS = {

@@ -143,8 +143,8 @@ class RaggedWriter:
             counts = [np.diff(offsets) for offsets in self._finished_offsets()]
             self._parts = len(counts)
             self.finished = sum(map(len, counts))
-            self.rows = sum(int(of_images.sum()) for of_images in counts)
-            self.empty = sum(int((of_images == 0).sum()) for of_images in counts)
+            self.rows = sum(int(part.sum()) for part in counts)
+            self.empty = sum(int((part == 0).sum()) for part in counts)
             while (place := self._place(self.finished)).exists():
                 with integrity.naming(place):
                     image = _Image.read(place)

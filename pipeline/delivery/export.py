@@ -82,7 +82,7 @@ class FixedDetector(nn.Module):
     def _regions(
         self, features: dict[str, Tensor], images: Tensor, edge: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Give the regions (r, 4) for the heads, and bool (r,), whether each is valid."""
+        """Return the regions (r, 4) for the heads, and bool (r,), whether each is valid."""
         rpn = self.network.rpn
         levels = list(features.values())
         objectness, deltas = rpn.head(levels)
@@ -99,7 +99,7 @@ class FixedDetector(nn.Module):
     def _boxes(
         self, features: dict[str, Tensor], regions: Tensor, kept: Tensor, edge: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the best boxes of all classes, their labels and their scores."""
+        """Return the best boxes of all classes, their labels and their scores."""
         heads = self.network.heads
         pooled = heads.box_roi_pool(features, [regions], [])
         logits, deltas = heads.box_predictor(heads.box_head(pooled))

@@ -43,7 +43,7 @@ class Prediction:
 
 
 def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Give the outlines of the parts of a mask, bool (h, w), the largest part first.
+    """Return the outlines of the parts of a mask, bool (h, w), the largest part first.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def yolo_lines(instances: Instances, height: int, width: int) -> list[str]:
-    """Give one line per instance: its class, from 0, and x y x y ... in 0..1.
+    """Return one line per instance: its class, from 0, and x y x y ... in 0..1.
 
     The format has a single polygon per object, so the parts of an object are linked. Parts smaller
     than `MIN_PART_AREA` of the object are left out, except for the largest.
@@ -138,8 +138,8 @@ def write_label_maps(prediction: Prediction, classes: Sequence[str], out: Path) 
     if len(classes) > np.iinfo(np.uint8).max:
         raise InputError(f"{len(classes)} classes: a label map of 8 bits holds at most 255")
     height, width = prediction.pixels.shape[:2]
-    of_classes, of_instances = label_maps(prediction.instances, height, width)
-    maps: dict[str, NDArray[Any]] = {"classes": of_classes, "instances": of_instances}
+    classes_map, instances_map = label_maps(prediction.instances, height, width)
+    maps: dict[str, NDArray[Any]] = {"classes": classes_map, "instances": instances_map}
     for kind, values in maps.items():
         path = out / "label_maps" / kind / f"{prediction.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def write_label_maps(prediction: Prediction, classes: Sequence[str], out: Path) 
 
 
 def write_yolo(prediction: Prediction, _: Sequence[str], out: Path) -> None:
-    """Write yolo/labels/NAME.txt; an empty file says that nothing was found."""
+    """Write yolo/labels/NAME.txt; the file is empty if nothing was found."""
     lines = yolo_lines(prediction.instances, *prediction.pixels.shape[:2])
     text = "".join(f"{line}\n" for line in lines)
     files.write_bytes(out / "yolo" / "labels" / f"{prediction.name}.txt", text.encode())
@@ -155,7 +155,7 @@ def write_yolo(prediction: Prediction, _: Sequence[str], out: Path) -> None:
 
 Writer = Callable[[Prediction, Sequence[str], Path], None]
 
-# What is written photograph by photograph; COCO's files are of all of them: see `CocoFiles`.
+# Formats with a file per photograph. COCO's files contain all photographs, see `CocoFiles`.
 WRITERS: dict[str, Writer] = {
     "overlay": write_overlay,
     "labels": write_label_maps,
@@ -164,7 +164,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def write_class_names(classes: Sequence[str], formats: Sequence[str], out: Path) -> None:
-    """Write what numbers in label maps and YOLO files mean."""
+    """Write the class names of the numbers in label maps and YOLO files."""
     if "labels" in formats:
         numbered = {"0": "background", **{str(i): name for i, name in enumerate(classes, 1)}}
         files.write_json(out / "label_maps" / "classes.json", numbered, indent=1)
@@ -174,17 +174,17 @@ def write_class_names(classes: Sequence[str], formats: Sequence[str], out: Path)
 
 
 class CocoFiles:
-    """Collects predictions; `write` leaves them as COCO annotations and as COCO results.
+    """Collects predictions, and writes them as COCO annotations and as COCO results.
 
-    `coco/annotations.json` is whole (images, categories, annotations, with a `score` each);
-    `coco/results.json` is the list that `pycocotools.coco.COCO.loadRes` takes beside it.
+    `coco/annotations.json` contains images, categories, and annotations with scores.
+    `coco/results.json` is the list for `loadRes` of pycocotools.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._annotations = coco.CocoAnnotations(classes, "instances predicted by WISE")
 
     def add(self, prediction: Prediction) -> None:
-        """Add a photograph, by the path it was given as, and its instances."""
+        """Add a photograph, under the path that was given, and its instances."""
         height, width = prediction.pixels.shape[:2]
         found = prediction.instances
         self._annotations.add(

@@ -68,7 +68,7 @@ def _is_mean(name: str) -> bool:
 
 
 def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
-    """Give the YAML front matter, with the detector's metrics on the evaluation list."""
+    """Return the YAML front matter, with the detector's metrics on the evaluation list."""
     dataset = origin.parameters["dataset"]
     results = [
         EvalResult(

@@ -65,7 +65,7 @@ def _files(place: str) -> list[Path]:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Give a unique name for each photograph: its stem, with a number if it is not unique.
+    """Return a unique name for each photograph: its stem, with a number if it is not unique.
 
     Names are compared without case, as on some file systems.
     """

@@ -4,8 +4,8 @@ All of them read polygons: detectron2 by default, mmdetection, Ultralytics, torc
 follow the edges of a mask's pixels to a third of a pixel; holes are filled. The photographs are
 copied, because Ultralytics rewrites JPEG files that it finds incomplete.
 
-A photograph with tags but without pseudo masks is left out: a trainer would take its objects for
-background. A photograph without tags is background, and is kept.
+A photograph with tags but without pseudo masks is left out, because a trainer would treat its
+objects as background. A photograph without tags is background, and is kept.
 """
 
 import json
@@ -27,9 +27,9 @@ from pipeline.delivery import formats
 from pipeline.delivery.new_photographs import unique_names
 
 _YOLO_HEAD = """\
-# Pseudo masks of WISE, one polygon a line; proposals learnt from: {supervision}
-# Paths are relative to this file; name it to Ultralytics by its absolute path. Other photographs
-# have no pseudo masks: for a validation that means something, let val be a folder with your labels.
+# Pseudo masks of WISE, one polygon per line. Supervision of the proposals: {supervision}
+# Paths are relative to this file; pass its absolute path to Ultralytics. Other photographs have no
+# pseudo masks: for a meaningful validation, set val to a folder with your own labels.
 """
 
 
@@ -135,7 +135,7 @@ def _rle(annotation: dict[str, Any]) -> Rle:
 
 
 def _outline(annotation: dict[str, Any]) -> list[list[float]]:
-    """Give a mask's polygons in COCO format: x y x y ..., in pixels."""
+    """Return a mask's polygons in COCO format: x y x y ..., in pixels."""
     (mask,) = masks.decode([_rle(annotation)], *annotation["segmentation"]["size"])
     return [polygon.ravel().round(2).tolist() for polygon in formats.polygons(mask)]
 

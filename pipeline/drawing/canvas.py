@@ -27,7 +27,7 @@ _GAP = 8
 
 
 def colors(count: int) -> list[Color]:
-    """Give bright colors that are easy to tell apart, the first ones best."""
+    """Return bright colors that are easy to tell apart, the first ones best."""
     number = np.arange(count)
     hue = 0.7 + number * _GOLDEN_ANGLE
     # Colors of similar hue differ in lightness.

@@ -92,7 +92,7 @@ def confident(
 
 
 def with_scores(instances: Instances, classes: Sequence[str]) -> list[str]:
-    """Give the class and score of each instance as text."""
+    """Return the class and score of each instance as text."""
     named = zip(instances.label, instances.score, strict=True)
     return [f"{classes[label]} {score:.2f}" for label, score in named]
 
@@ -134,6 +134,6 @@ def _alone(pixels: Pixels, mask: NDArray[np.bool_], color: Color) -> Pixels:
 
 
 def _scaled_points(peaks: Points, pixels: Pixels, large: Pixels) -> NDArray[np.int64]:
-    """Give the peaks (y, x) in pixels of the enlarged photograph."""
+    """Return the peaks (y, x) in pixels of the enlarged photograph."""
     scale = large.shape[0] / pixels.shape[0]
     return np.asarray((np.stack([peaks.y, peaks.x], 1) + 0.5) * scale, np.int64)

@@ -249,7 +249,7 @@ def _borders(label: NDArray[np.int64], edges: NDArray[np.int64], n: int) -> tupl
 
 
 def _grouped(partition: _Partition, paired_regions: int) -> Regions:
-    """Give superpixels, merged regions and pairs of neighbors; the whole image is left out."""
+    """Return superpixels, merged regions and pairs of neighbors; the whole image is left out."""
     superpixels = np.eye(len(partition.area), dtype=bool)
     found = [superpixels]
     for rule in _RULES:
@@ -385,7 +385,7 @@ def _common_cells(
 
 
 def _unique_columns(stacked: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Give index, inverse and counts of the distinct columns, as `numpy.unique` does."""
+    """Return index, inverse and counts of the distinct columns, as `numpy.unique` does."""
     code = np.zeros(stacked.shape[1], np.int64)
     for row in stacked:
         # Renumbered after each row, so that the codes do not overflow.

@@ -1,4 +1,4 @@
-"""Proposals imported from COCO-format JSON, as DeepMask, MCG, COB or SAM users have them.
+"""Proposals imported from JSON in COCO format, such as those of DeepMask, MCG, COB or SAM.
 
 A file is a list of results, `{"image_id", "segmentation", "score"}`, or an object with
 `annotations` of that form and `images` (`id`, `file_name`). Without `images`, `image_id` is the

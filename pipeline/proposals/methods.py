@@ -49,7 +49,7 @@ def propose(
 
 
 def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:
-    """Give the function that computes proposals for any photograph.
+    """Return the function that computes proposals for any photograph.
 
     Raises
     ------

@@ -18,19 +18,19 @@ class ProposalsParameters(Parameters):
     }
 
     method: Literal["sharpmask", "grouping", "import"] = Field(
-        description="what makes the proposals"
+        description="method that computes the proposals"
     )
     source: str = Field(
         min_length=1,
-        description="for sharpmask: its weights, those of the stage sharpmask or others; for "
-        "import: a folder with train.json and val.json (COCO format); grouping does not read it",
+        description="for sharpmask: its weights, from the stage sharpmask or elsewhere; for "
+        "import: a folder with train.json and val.json (COCO format); unused for grouping",
     )
     supervision: str = Field(
-        description="for import: what the masks' maker was trained on, in words; otherwise empty"
+        description="for import: what the masks' method was trained on, in words; otherwise empty"
     )
-    max_proposals: int = Field(ge=1, description="most proposals of an image")
-    sharpmask: PyramidParameters = Field(description="of the method sharpmask alone")
-    grouping: GroupingParameters = Field(description="of the method grouping alone")
+    max_proposals: int = Field(ge=1, description="maximum number of proposals per image")
+    sharpmask: PyramidParameters = Field(description="settings of the method sharpmask")
+    grouping: GroupingParameters = Field(description="settings of the method grouping")
 
     @model_validator(mode="after")
     def _fitting_source(self) -> Self:
@@ -47,11 +47,11 @@ class ProposalsParameters(Parameters):
     def _stated_supervision(self) -> Self:
         if self.method == "import" and not self.supervision.strip():
             raise ValueError(
-                "supervision is missing: say in words what the maker of the imported masks was "
+                "supervision is missing: say in words what the method of the imported masks was "
                 "trained on; every table repeats it"
             )
         if self.method != "import" and self.supervision:
             raise ValueError(
-                f"supervision is stated for import alone; the method {self.method} knows its own"
+                f"supervision must be empty: that of the method {self.method} is known"
             )
         return self

@@ -35,7 +35,7 @@ class SelfTrainingMasks:
         )
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """Give the detections in an image, and earlier masks for tags without a detection."""
+        """Return the detections in an image, and earlier masks for tags without a detection."""
         detections = self._detections(image_id)
         if image_id not in self._before:
             return detections

@@ -17,7 +17,7 @@ class Supervision(Protocol):
         ...
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """Give the instances of an image in an epoch."""
+        """Return the instances of an image in an epoch."""
         ...
 
 
@@ -44,7 +44,7 @@ class PseudoMasks:
         return image_id in self._drawn
 
     def instances(self, image_id: str, epoch: int, /) -> Instances:
-        """Give the pseudo masks of an image in an epoch."""
+        """Return the pseudo masks of an image in an epoch."""
         return self._drawn[image_id].instances(self._proposals.proposals(image_id), epoch)
 
 

@@ -29,5 +29,5 @@ class TrueMasks:
         return image_id in self._images
 
     def instances(self, image_id: str, _: int, /) -> Instances:
-        """Give the true instances of an image."""
+        """Return the true instances of an image."""
         return self._images[image_id].as_instances()

@@ -51,7 +51,7 @@ class Plot:
     series: Sequence[Series]
 
     def known(self) -> list[Series]:
-        """Give the series that have at least one value."""
+        """Return the series that have at least one value."""
         return [line for line in self.series if set(line.values) != {None}]
 
 
@@ -73,7 +73,7 @@ def line_chart(title: str, x_name: str, x_labels: Sequence[str], series: Sequenc
 
 
 def axis(highest: float) -> list[float]:
-    """Give evenly spaced round numbers from 0 to at least `highest`."""
+    """Return evenly spaced round numbers from 0 to at least `highest`."""
     if highest <= 0:
         return [0.0, 1.0]
     power = 10 ** math.floor(math.log10(highest))
@@ -131,7 +131,7 @@ def _number(text: str) -> float | None:
 
 
 def _path(x: Sequence[float], values: Sequence[float | None], highest: float) -> str:
-    """Give the path data of a line, with gaps where values are missing."""
+    """Return the path data of a line, with gaps where values are missing."""
     commands, pen = [], "M"
     for position, value in zip(x, values, strict=False):  # a shorter line ends early
         if value is None:

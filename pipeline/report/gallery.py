@@ -60,7 +60,7 @@ class Picture:
     overlap: float | None
 
     def found(self) -> list[tuple[str, int, float | None]]:
-        """Give the classes of the refined predictions with number and highest score, best first."""
+        """Return the classes of the refined predictions with count and best score, best first."""
         names = [shape.name for shape in self.layers["refined"]]
         scores = {shape.name: shape.score for shape in reversed(self.layers["refined"])}
         return [(name, names.count(name), scores[name]) for name in dict.fromkeys(names)]
@@ -197,7 +197,7 @@ def shrink(pixels: NDArray[np.uint8], side: int) -> tuple[str, int, int]:
 
 
 def outline(rle: Rle, scale: float) -> str:
-    """Give the SVG path data of a mask's outlines, with holes, on a picture scaled by `scale`.
+    """Return the SVG path data of a mask's outlines, with holes, on a picture scaled by `scale`.
 
     Coordinates are integer pixels of the picture. Outlines shorter than 16 pixels are left out.
     """
@@ -213,7 +213,7 @@ def outline(rle: Rle, scale: float) -> str:
 
 
 def _path(contour: NDArray[np.float64]) -> str:
-    """Give the closed path data of a contour (y, x) whose last point equals its first."""
+    """Return the closed path data of a contour (y, x) whose last point equals its first."""
     points = np.round(contour[:, ::-1]).astype(int)
     steps = np.diff(points, axis=0)
     steps = steps[steps.any(axis=1)]

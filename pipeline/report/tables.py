@@ -41,7 +41,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def methods(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entries of methods, without those of proposals and peaks."""
+    """Return the entries of methods, without those of proposals and peaks."""
     return {name: entry for name, entry in metrics.items() if "wise" in entry}
 
 

@@ -35,7 +35,7 @@ def read_value(key: str) -> Any:
 
 
 def lookup(values: dict[str, Any], key: str) -> Any:
-    """Give a value of nested mappings by its dotted key; None if there is none."""
+    """Return a value of nested mappings by its dotted key; None if there is none."""
     value: Any = values
     for step in key.split("."):
         value = value.get(step) if isinstance(value, dict) else None

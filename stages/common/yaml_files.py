@@ -70,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _value(node: Node, key: str, constructor: Any) -> Any:
-    """Give the value of a node; `key` is its dotted key, empty for the whole file."""
+    """Return the value of a node; `key` is its dotted key, empty for the whole file."""
     kind = str(node.tag).removeprefix(_STANDARD)
     if isinstance(node, MappingNode) and kind == "map":
         pairs = _pairs(node, key)

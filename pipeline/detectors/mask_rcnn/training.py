@@ -93,7 +93,7 @@ class MaskedPhotographs:
         return np.array([image.width / image.height for image in self._photographs])
 
     def __getitem__(self, sample: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Give the image, uint8 (3, h, w), its target and its seed: see `MaskRcnn.losses`."""
+        """Return the image, uint8 (3, h, w), its target and its seed: see `MaskRcnn.losses`."""
         photograph = self._photographs[sample.item]
         instances = self._objects.instances(photograph.id, sample.epoch)
         decoded = masks.decode(instances.masks, photograph.height, photograph.width)
@@ -192,7 +192,7 @@ def detector_training(
 
 
 def mask_rcnn_loss(network: MaskRcnn) -> Loss:
-    """Give Mask R-CNN's loss function: five terms, each a mean over regions (He et al., 3)."""
+    """Return Mask R-CNN's loss function: five terms, each a mean over regions (He et al., 3)."""
 
     def loss(batch: dict[str, Any]) -> dict[str, Mean]:
         terms = network.losses(

@@ -50,7 +50,7 @@ class PyramidParameters(Parameters):
     )
     octave_step: float = Field(gt=0, description="step between two scales, in octaves")
     mask_threshold: float = Field(
-        gt=0, lt=1, description="lowest probability of a pixel inside the mask"
+        gt=0, lt=1, description="minimum probability of a pixel inside the mask"
     )
     nms_threshold: float = Field(
         gt=0,
@@ -66,7 +66,7 @@ class PyramidParameters(Parameters):
         return self
 
     def scales(self) -> list[float]:
-        """Give the scales of the pyramid, ascending."""
+        """Return the scales of the pyramid, ascending."""
         steps = math.floor((self.max_scale - self.min_scale) / self.octave_step + 1e-6)
         return [2 ** (self.min_scale + step * self.octave_step) for step in range(steps + 1)]
 
@@ -179,7 +179,7 @@ def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool
 
 
 def _padded(length: int) -> int:
-    """Give the padded length for windows centered at 0, 16, ... up to at least `length`."""
+    """Return the padded length for windows centered at 0, 16, ... up to at least `length`."""
     return PATCH + STRIDE * math.ceil(length / STRIDE)
 
 
@@ -194,9 +194,9 @@ def _draw_windows(
     rles: dict[int, Rle] = {}
     first = 0
     for level in levels:
-        of_level = windows[(windows >= first) & (windows < first + level.scores.size)]
-        drawn = _draw(network, level, of_level - first, size, threshold)
-        rles |= zip(of_level.tolist(), drawn, strict=True)
+        in_level = windows[(windows >= first) & (windows < first + level.scores.size)]
+        drawn = _draw(network, level, in_level - first, size, threshold)
+        rles |= zip(in_level.tolist(), drawn, strict=True)
         first += level.scores.size
     return [rles[window] for window in windows.tolist()]
 
@@ -258,7 +258,7 @@ def _place(
 
 
 def _span(grid: int, scale: float, length: int) -> tuple[int, int, float, float]:
-    """Give the photograph's pixels inside a window, along one axis.
+    """Return the photograph's pixels inside a window, along one axis.
 
     Returns
     -------

@@ -26,7 +26,7 @@ IMAGES = "images"
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """One object: its category, its mask and its box.
+    """An object: its category, mask and box.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class SourceImage:
         if pixels.shape[:2] != (self.height, self.width):
             found = f"{pixels.shape[1]} x {pixels.shape[0]}"
             raise InputError(
-                f"{self.path}: {found} pixels, but {ANNOTATIONS} says {self.width} x {self.height}"
+                f"{self.path}: {found} pixels, but {self.width} x {self.height} in {ANNOTATIONS}"
             )
         return pixels
 
@@ -97,7 +97,9 @@ def read_source(folder: Path) -> list[SourceImage]:
     except (TypeError, AttributeError) as error:
         raise InputError(f"{folder / ANNOTATIONS}: not COCO annotations: {error}") from None
     if by_image:
-        raise InputError(f"{folder / ANNOTATIONS}: annotations of no image: {next(iter(by_image))}")
+        raise InputError(
+            f"{folder / ANNOTATIONS}: no image has the id {next(iter(by_image))} of an annotation"
+        )
     return images
 
 

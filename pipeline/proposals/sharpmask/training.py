@@ -34,10 +34,10 @@ def deepmask_loss(network: DeepMask, mask_weight: float, batch: Patch) -> Mappin
     coarse = F.interpolate(
         network.masks(code.flatten(1)), batch["mask"].shape[-2:], mode="bilinear"
     )
-    of_patches = soft_margin(coarse, batch["mask"]).mean(dim=(1, 2, 3))
+    per_patch = soft_margin(coarse, batch["mask"]).mean(dim=(1, 2, 3))
     has_object = (batch["label"] > 0).float()
     return {
-        "mask": Mean(mask_weight * (of_patches * has_object).sum(), has_object.sum()),
+        "mask": Mean(mask_weight * (per_patch * has_object).sum(), has_object.sum()),
         "score": Mean(score.sum(), len(score)),
     }
 
@@ -47,8 +47,8 @@ def sharpening_loss(refinement: Refinement, deepmask: DeepMask, batch: Patch) ->
     with torch.no_grad():
         features, code = deepmask(batch["image"] / 255)
     masks = refinement(code.flatten(1), refinement.lateral(features))
-    of_pixels = soft_margin(masks, batch["mask"])
-    return {"mask": Mean(of_pixels.sum(), of_pixels.numel())}
+    per_pixel = soft_margin(masks, batch["mask"])
+    return {"mask": Mean(per_pixel.sum(), per_pixel.numel())}
 
 
 def sharpmask_trainings(

@@ -155,7 +155,7 @@ def object_scale(box: tuple[float, float, float, float]) -> float:
 def object_window(
     thing: SourceObject, rng: np.random.Generator, parameters: SharpMaskParameters
 ) -> Window:
-    """Give an object's window with random shift, scale and stretch (DeepMask, section 3.2)."""
+    """Return an object's window with random shift, scale and stretch (DeepMask, section 3.2)."""
     x, y, width, height = thing.box
     scale = object_scale(thing.box) * 2 ** rng.uniform(
         -parameters.scale_jitter, parameters.scale_jitter

@@ -270,7 +270,7 @@ def test_supervision_is_stated_for_import_alone():
         ProposalsParameters.parse(imported, "proposals")
     stated = ProposalsParameters.parse({**imported, "supervision": "SA-1B"}, "proposals")
     assert supervision(stated) == "SA-1B"
-    with pytest.raises(InputError, match="knows its own"):
+    with pytest.raises(InputError, match="supervision must be empty"):
         ProposalsParameters.parse({**VALUES, "supervision": "nothing"}, "proposals")
     grouping = {**VALUES, "method": "grouping"}
     assert "no masks" in supervision(ProposalsParameters.parse(grouping, "proposals"))

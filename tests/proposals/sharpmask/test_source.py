@@ -195,7 +195,10 @@ def test_what_is_missing_is_named(write, tmp_path):
         ("{", "not JSON"),
         ("[]", "not COCO"),
         ('{"images": []}', "no 'annotations'"),
-        ('{"images": [], "annotations": [{"image_id": 4}]}', "annotations of no image: 4"),
+        (
+            '{"images": [], "annotations": [{"image_id": 4}]}',
+            "no image has the id 4 of an annotation",
+        ),
     ],
 )
 def test_what_is_not_coco_is_refused(tmp_path, text, said):
@@ -208,5 +211,5 @@ def test_an_image_of_another_size_is_refused(write):
     folder = write([])
     Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "images" / "a.png")
     [image] = read_source(folder)
-    with pytest.raises(InputError, match=r"40 x 31 pixels, but instances\.json says 40 x 30"):
+    with pytest.raises(InputError, match=r"40 x 31 pixels, but 40 x 30 in instances\.json"):
         image.pixels()
