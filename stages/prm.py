@@ -1,4 +1,4 @@
-"""Train the classifier that shows peaks on the tags of the training images."""
+"""Train the classifier on the tags of the training images."""
 
 from pipeline.artifacts.split import Split
 from pipeline.classifier.features import compute_features, digest

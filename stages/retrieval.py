@@ -17,7 +17,7 @@ def main() -> None:
     parameters = read_parameters(RetrievalParameters, "retrieval")
     shelf = Shelf()
     of_train = shelf.peaks.path
-    # Those of val are found as those of train were, but of the classes that the classifier sees.
+    # The peaks of val are computed as those of train, for the classes that the classifier detects.
     finding = PeaksParameters.parse(shelf.peaks.open().attributes["parameters"], str(of_train))
     with scratch("retrieval") as unfinished:
         place = unfinished / "retrieval"

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def train(parameters: SharpMaskParameters, folder: Path) -> str:
-    """Train both phases, write the results to a folder, and return a line that sums them up."""
+    """Train both phases, write the results to a folder, and return a summary in one line."""
     source = read_source(Path(parameters.path))
     network, trainings = sharpmask_trainings(source, parameters)
     losses = {}
@@ -44,7 +44,7 @@ def train(parameters: SharpMaskParameters, folder: Path) -> str:
 
 
 def leave_empty(folder: Path) -> str:
-    """Write empty results, since DVC expects the files, and return a line that says why."""
+    """Write empty results, because DVC expects the files, and return the reason in one line."""
     (folder / "curves").mkdir(exist_ok=True)
     files.write_bytes(folder / "weights.safetensors", b"")
     files.write_json(folder / "metrics.json", {})

@@ -17,7 +17,7 @@ from pipeline.training.fit import LogEpoch
 def curves(folder: Path) -> Iterator[LogEpoch]:
     """Yield a function that logs the mean losses of an epoch in a folder.
 
-    Of several processes that train together the first one writes.
+    If several processes train together, only the first one writes.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def curves(folder: Path) -> Iterator[LogEpoch]:
         live = dvclive.Live(str(folder), dvcyaml=False, save_dvc_exp=False, report=None)
     except SCMError as error:
         raise InputError(
-            f"DVCLive cannot keep the curves ({error}): a git repository needs a first commit; "
+            f"DVCLive cannot write the curves ({error}): a git repository needs a first commit; "
             "make one with git add --all && git commit, then run again"
         ) from None
     with live:

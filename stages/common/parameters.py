@@ -19,7 +19,7 @@ def read_parameters(model: type[Model], stage: str) -> Model:
     stages = read_yaml(PIPELINE_FILE)["stages"]
     if unknown := sorted(set(sections) - set(stages)):
         raise InputError(
-            f"{PARAMETERS_FILE}: {unknown[0]}: no stage; there are {', '.join(stages)}"
+            f"{PARAMETERS_FILE}: {unknown[0]}: not a stage; the stages are {', '.join(stages)}"
         )
     if stage not in sections:
         raise InputError(f"{PARAMETERS_FILE}: {stage}: missing")

@@ -24,5 +24,5 @@ def run(stage: Callable[[], None]) -> None:
             raise
         where = error.filename or Path.cwd()
         sys.exit(
-            f"{name}: {where}: {error.strerror}; what was finished is kept: make room, run again"
+            f"{name}: {where}: {error.strerror}; finished work is kept: make room and run again"
         )

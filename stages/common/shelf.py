@@ -20,7 +20,7 @@ SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class Artifact(Generic[Opened]):
-    """A file or a store that a stage leaves, and the type that opens it."""
+    """A file or store that a stage writes, and the type that opens it."""
 
     path: Path
     kind: Callable[[Path], Opened]
@@ -31,12 +31,11 @@ class Artifact(Generic[Opened]):
 
 
 class Shelf:
-    """The folder data/ of a project: what every stage leaves there.
+    """The artifacts of all stages in the folder data/ of a project.
 
     `splits`, `truth`, `proposals`, `retrieval`, `predictions`, `refinement` and `mask_rcnn_gt`
-    have an artifact for each of `SPLITS`; `peaks` and `draws` are of the training images.
-    `classifier`, `sharpmask` and `detector` are weights files: their networks know how to load
-    them.
+    have an artifact for each of `SPLITS`; `peaks` and `draws` belong to the training images.
+    `classifier`, `sharpmask` and `detector` are paths of weights files, which their networks load.
     """
 
     def __init__(self, project: Path = Path()) -> None:
@@ -65,7 +64,7 @@ class Shelf:
         return {split: Artifact(self.data / stage / split, InstanceStore) for split in SPLITS}
 
     def curves(self, stage: str) -> Path:
-        """The folder of the curves of a training, as DVCLive writes them."""
+        """Return the folder with the curves of a training, as DVCLive writes them."""
         return self.data / stage / "curves"
 
     def holds_sharpmask_of(self, method: str, source: str) -> bool:
@@ -73,10 +72,10 @@ class Shelf:
         return method == "sharpmask" and Path(source) == self.sharpmask
 
     def publish(self, finished: Path, *place: str) -> None:
-        """Move a finished file or folder to its place in data/, over what was there.
+        """Move a finished file or folder to its place in data/, and replace what was there.
 
-        What lies there is whole at every moment: two renames, and what was there before goes
-        with the scratch folder.
+        This takes two renames, so that data/ never contains a part of it. The replaced folder is
+        removed together with the scratch folder.
         """
         target = self.data.joinpath(*place)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def test_a_full_disk(project, undisturbed):
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     said = last_line(start(project, *script("peaks"), preexec_fn=limit))
     assert said.startswith("peaks: ")
-    assert said.endswith("File too large; what was finished is kept: make room, run again")
+    assert said.endswith("File too large; finished work is kept: make room and run again")
     goes_on(project, undisturbed)
 
 

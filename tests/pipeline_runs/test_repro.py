@@ -248,7 +248,7 @@ def test_a_section_of_no_stage_is_named(project):
     good = file.read_text()
     file.write_text(f"{good}\nsamplr:\n  temperature: 1.0\n")
     try:
-        with pytest.raises(InputError, match=r"^params\.yaml: samplr: no stage; there are scenes"):
+        with pytest.raises(InputError, match=r"^params\.yaml: samplr: not a stage"):
             run_here(project, "sampler")
     finally:
         file.write_text(good)

@@ -88,7 +88,7 @@ class Architecture(Parameters):
 
 
 class MaskRcnnDescription(BaseModel):
-    """What a detector is rebuilt from."""
+    """What is needed to rebuild a detector, besides its weights."""
 
     classes: tuple[str, ...]
     architecture: Architecture
@@ -153,19 +153,19 @@ class MaskRcnn(nn.Module):
 
         Returns
         -------
-        For each term its mean, and the number of regions it is the mean of, which may be 0.
+        For each term its mean over regions, and their number, which may be 0.
         """
         features = self.features(images)
         self._anchors.seeds = self._rois.seeds = seeds
         with _full_precision(images):
             padded = ImageList(images, list(sizes))
-            regions, of_regions = self.rpn(padded, features, list(targets))
-            _, of_heads = self.heads(features, regions, list(sizes), list(targets))
-        of_objects = {"loss_mask": of_heads.pop("loss_mask")}
+            regions, rpn_losses = self.rpn(padded, features, list(targets))
+            _, box_losses = self.heads(features, regions, list(sizes), list(targets))
+        mask_losses = {"loss_mask": box_losses.pop("loss_mask")}
         counted = (
-            (of_regions, self._anchors.drawn),
-            (of_heads, self._rois.drawn),
-            (of_objects, self._rois.drawn_positive),
+            (rpn_losses, self._anchors.drawn),
+            (box_losses, self._rois.drawn),
+            (mask_losses, self._rois.drawn_positive),
         )
         return {name: (mean, count) for means, count in counted for name, mean in means.items()}
 
@@ -207,21 +207,21 @@ class MaskRcnn(nn.Module):
             regions = torch.cat([seen, _mirror(seen_mirrored, size)])
             pooled = heads.box_roi_pool(features, [regions, _mirror(regions, size)], sizes)
             logits, offsets = heads.box_predictor(heads.box_head(pooled))
-            of_classes = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
+            log_probabilities = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
             offsets = offsets.unflatten(0, (2, -1)).unflatten(2, (-1, 4))
             offsets[1, :, :, 0] *= -1
             (boxes,), (scores,), (labels,) = heads.postprocess_detections(
-                of_classes, offsets.mean(0).flatten(1), [regions], [size]
+                log_probabilities, offsets.mean(0).flatten(1), [regions], [size]
             )
             pooled = heads.mask_roi_pool(features, [boxes, _mirror(boxes, size)], sizes)
-            of_masks = heads.mask_predictor(heads.mask_head(pooled))
-            masks, masks_mirrored = maskrcnn_inference(of_masks, [labels, labels])
+            mask_logits = heads.mask_predictor(heads.mask_head(pooled))
+            masks, masks_mirrored = maskrcnn_inference(mask_logits, [labels, labels])
         both = (masks + masks_mirrored.flip(3)) / 2
         return {"boxes": boxes, "labels": labels, "scores": scores, "masks": both}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the feature pyramid of images (n, 3, h, w): float32 levels, the finest first."""
-        maps = OrderedDict((str(level), of) for level, of in enumerate(self.backbone(images)))
+        maps = OrderedDict((str(level), map_) for level, map_ in enumerate(self.backbone(images)))
         return {name: level.float() for name, level in self.pyramid(maps).items()}
 
 
@@ -268,7 +268,7 @@ def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 
 
 def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Pad images, uint8 (3, h_i, w_i), to one batch (n, 3, h, w); give it and their sizes."""
+    """Pad images, uint8 (3, h_i, w_i), to one batch (n, 3, h, w); return it and their sizes."""
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
     padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)

@@ -28,10 +28,10 @@ OUTSIDE = 127  # gray value that pads images, close to ImageNet's mean
 
 
 class Description(BaseModel):
-    """What a SharpMask is rebuilt from, besides its weights.
+    """What is needed to rebuild a SharpMask, besides its weights.
 
-    The numbers of channels are those of `SharpMaskParameters`. `trained_on` says in words which
-    supervision the proposals have had.
+    The numbers of channels are those of `SharpMaskParameters`. `trained_on` describes the
+    supervision in words.
     """
 
     model_config = ConfigDict(frozen=True)
