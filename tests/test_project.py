@@ -60,5 +60,13 @@ def test_the_wheel_has_the_licence_and_says_that_it_is_typed(wheel):
         assert f"{package}/py.typed" in wheel.namelist()
 
 
+def test_the_wheel_has_the_weights(wheel):
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"].values()
+    paths = {artifact["path"] for artifact in declared}
+    assert paths == {f"weights/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
+    assert paths <= set(wheel.namelist())
+    assert sum((ROOT / path).stat().st_size for path in paths) <= 45e6
+
+
 def test_a_working_copy_takes_the_licence_along():
     assert set(PROJECT["license-files"]) <= set(CODE)

@@ -17,14 +17,16 @@ from stages.common.yaml_files import read_yaml
 from wise.preset import DEFAULT, write_preset
 
 # The pipeline without its tests and documentation.
-CODE = ["pipeline", "stages", "wise", "presets", "dvc.yaml", "pyproject.toml", "requirements.txt"]
-CODE += ["Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
+CODE = ["pipeline", "stages", "wise", "presets", "weights", "dvc.yaml", "pyproject.toml"]
+CODE += ["requirements.txt", "Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
 # Not in the papers, but much better with both kinds of proposals, see docs/own-data.md.
 BEYOND_THE_PAPERS = {
     "sampler": {"agreement_power": 32.0, "max_overlap": 0.6},
     "predictions": {"presence_weight": 0.5, "max_overlap": 0.6},
     "refinement": {"min_iou": 0.75},
 }
+# Trained on masks of COCO, see weights/README.md.
+SHARPMASK = "weights/sharpmask.safetensors"
 PRESET = "own"
 SOURCE = Path(__file__).parent.parent
 
@@ -47,9 +49,15 @@ def new(
             exists=True,
             file_okay=False,
             help="A folder with instances.json and images/: objects of any kind, to train the "
-            "proposal network on. Without it, proposals come from grouping.",
+            "proposal network on, instead of the SharpMask in weights/.",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Use nothing that was trained on masks: proposals by grouping."
+        ),
+    ] = False,
 ) -> None:
     """Make a working copy of the pipeline for your photographs.
 
@@ -62,7 +70,11 @@ def new(
         raise InputError(f"{directory}: not empty; a new folder is needed")
     if directory.is_relative_to(images):
         raise InputError(f"{directory}: inside {images}; results must not be among the photographs")
-    changes = _changes(images, tags, masks.resolve() if masks else None)
+    if strict and masks:
+        raise InputError("--strict uses nothing that was trained on masks: leave out --masks")
+    changes = _changes(images, tags)
+    for stage, values in (BEYOND_THE_PAPERS | _proposals(masks, strict)).items():
+        changes[stage] = changes.get(stage, {}) | values
     _copy_code(directory)
     with (directory / "presets" / f"{PRESET}.yaml").open("w", encoding="utf-8") as file:
         yaml = YAML()
@@ -76,8 +88,8 @@ def new(
     )
 
 
-def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
-    """Return the changes to the default preset, by stage and key."""
+def _changes(images: Path, tags: Path) -> dict[str, Any]:
+    """Return the changes to the default preset that any proposals need, by stage and key."""
     default = read_yaml(SOURCE / "presets" / f"{DEFAULT}.yaml")
     own: dict[str, Any] = {
         "kind": "coco" if tags.is_dir() or tags.suffix == ".json" else "folder",
@@ -90,16 +102,20 @@ def _changes(images: Path, tags: Path, masks: Path | None) -> dict[str, Any]:
     parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
     train = dataset.read_listings(parameters, images)["train"]
     batch_size = default["mask_rcnn"]["schedule"]["batch_size"]
-    changes = {
+    return {
         "scenes": {"train": 0, "val": 0, "source": 0},
         "dataset": own,
         **suggest_parameters(len(train.images), image_sizes(train), batch_size),
     }
-    for stage, values in BEYOND_THE_PAPERS.items():
-        changes[stage] = changes.get(stage, {}) | values
+
+
+def _proposals(masks: Path | None, strict: bool) -> dict[str, Any]:
+    """Return the changes for proposals by grouping, a new SharpMask, or the one in weights/."""
+    if strict:
+        return {"proposals": {"method": "grouping"}}
     if masks:
-        return changes | {"sharpmask": {"path": str(masks)}}
-    return changes | {"proposals": {"method": "grouping"}}
+        return {"sharpmask": {"path": str(masks.resolve())}}
+    return {"proposals": {"source": SHARPMASK}}
 
 
 def _list_names(folder: Path) -> dict[str, str]:

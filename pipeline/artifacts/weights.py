@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
 
+from pipeline.artifacts.compact import expand
 from pipeline.common import files
 from pipeline.common.errors import InputError
 
@@ -49,7 +50,7 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
         If the file cannot be read, or its tensors do not match those of the network.
     """
     try:
-        safetensors.torch.load_model(module, path)
-    except (RuntimeError, safetensors.SafetensorError) as error:
+        module.load_state_dict(expand(safetensors.torch.load_file(path)))
+    except (KeyError, RuntimeError, safetensors.SafetensorError) as error:
         first_line = str(error).splitlines()[0]
         raise InputError(f"{path}: weights of another network ({first_line})") from None

@@ -16,6 +16,9 @@ PRM_SAMPLES, MASK_RCNN_SAMPLES = 6000, 4000
 MIN_EPOCHS, MAX_EPOCHS = 2, 30
 # The largest stride of the networks; sizes are multiples of it.
 STRIDE = 32
+# SharpMask's pyramid for photographs with a long side of 500 pixels, as exponents of 2: objects of
+# about 160 to 900 pixels fill a window of one of the scales.
+LONG_SIDE, MIN_SCALE, MAX_SCALE = 500, -2.5, 0.0
 # Maximum number of photographs that are opened to estimate the median size.
 MAX_OPENED = 1000
 
@@ -41,10 +44,17 @@ def suggest_parameters(
     max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 448)
     epochs = _epochs(MASK_RCNN_SAMPLES, images)
     steps = epochs * images // batch_size
+    shift = round(2 * math.log2(LONG_SIDE / long)) / 2
     return {
         "prm": {
             "image_size": _multiple_of_stride((short + long) / 2, 160, 352),
             "schedule": {"epochs": _epochs(PRM_SAMPLES, images)},
+        },
+        "proposals": {
+            "sharpmask": {
+                "min_scale": min(max(MIN_SCALE + shift, -6.0), 3.0),
+                "max_scale": min(max(MAX_SCALE + shift, -6.0), 3.0),
+            }
         },
         "sampler": {"draws_per_peak": epochs},
         "mask_rcnn": {

@@ -115,6 +115,9 @@ def test_suggested_parameters_depend_on_the_number_and_size_of_photographs():
     assert small["prm"]["schedule"]["epochs"] == sizing.MAX_EPOCHS
     assert large["prm"]["schedule"]["epochs"] == sizing.MIN_EPOCHS
     assert small["prm"]["image_size"] < large["prm"]["image_size"]
+    # Windows of SharpMask cover the same fractions of photographs of any size.
+    assert small["proposals"]["sharpmask"] == {"min_scale": -0.5, "max_scale": 2.0}
+    assert large["proposals"]["sharpmask"] == {"min_scale": -5.5, "max_scale": -3.0}
     for settings in (small, large):
         schedule = settings["mask_rcnn"]["schedule"]
         assert settings["sampler"]["draws_per_peak"] == schedule["epochs"]

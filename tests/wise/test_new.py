@@ -7,8 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.common.errors import InputError
+from pipeline.proposals.sharpmask.network import Description, SharpMask
+from stages.common.shelf import Shelf
 from tests.support.running import run
-from wise.new import new
+from wise.new import SHARPMASK, new
 from wise.parameters import model
 
 
@@ -38,12 +42,34 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     for stage, values in written.items():
         model(stage).parse(values, stage)
     assert written["dataset"]["path"] == str(photographs)
-    assert written["proposals"]["method"] == "grouping"
+    assert written["proposals"]["method"] == "sharpmask"
+    assert written["proposals"]["source"] == SHARPMASK
+    network = SharpMask(read_description(copy / SHARPMASK, Description), "none")
+    load_weights(copy / SHARPMASK, network)
     assert written["sampler"]["agreement_power"] == 32
     assert written["sampler"]["max_overlap"] == 0.6
     assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()
+
+
+def test_strict_uses_nothing_that_has_seen_a_mask(photographs, tmp_path):
+    new(tmp_path / "strict", photographs, photographs / "tags.csv", strict=True)
+    written = yaml.safe_load((tmp_path / "strict" / "params.yaml").read_text())
+    assert written["proposals"]["method"] == "grouping"
+    with pytest.raises(InputError, match=r"^--strict .*: leave out --masks$"):
+        new(tmp_path / "other", photographs, photographs / "tags.csv", tmp_path, strict=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_masks_of_ones_own_train_a_sharpmask(photographs, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    new(tmp_path / "own", photographs, photographs / "tags.csv", masks)
+    written = yaml.safe_load((tmp_path / "own" / "params.yaml").read_text())
+    assert written["sharpmask"]["path"] == str(masks)
+    proposals = written["proposals"]
+    assert Shelf().holds_sharpmask_of(proposals["method"], proposals["source"])
 
 
 def test_what_is_wrong_gives_status_1_and_json(copy, photographs):
