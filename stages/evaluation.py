@@ -56,9 +56,10 @@ def evaluate_methods(
     metrics, estimates, overlaps = {}, {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
-        metrics[name], estimates[name], overlaps[name] = load_or_compute(
-            work, place.stem, evaluate_method, method, parameters
-        )
+        of_method = load_or_compute(work, place.stem, evaluate_method, method, parameters)
+        metrics[name] = of_method["metrics"]
+        estimates[name] = Estimates.of_lists(**of_method["estimates"])
+        overlaps[name] = by_size.Overlaps.of_lists(**of_method["overlaps"])
         if not place.exists():
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
@@ -72,12 +73,12 @@ def evaluate_methods(
     return metrics, differences(estimates, mean_names(parameters))
 
 
-def evaluate_method(
-    method: Method, parameters: EvaluationParameters
-) -> tuple[dict[str, Any], Estimates, by_size.Overlaps]:
+def evaluate_method(method: Method, parameters: EvaluationParameters) -> dict[str, Any]:
     """Evaluate a method with each protocol, and each of its true instances."""
     pairs = pairs_of(method, parameters)
-    return *evaluate(pairs, parameters), by_size.overlaps(pairs["wise"].pairs)
+    metrics, estimates = evaluate(pairs, parameters)
+    overlaps = by_size.overlaps(pairs["wise"].pairs)
+    return {"metrics": metrics, "estimates": estimates, "overlaps": overlaps}
 
 
 def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ class Overlaps:
     best: NDArray[np.float64]
     side: NDArray[np.float64]
     objects: NDArray[np.int64]
+
+    @classmethod
+    def of_lists(cls, best: list[float], side: list[float], objects: list[int]) -> Self:
+        """Make them from lists, as they are in JSON."""
+        return cls(
+            np.array(best, np.float64), np.array(side, np.float64), np.array(objects, np.int64)
+        )
 
 
 def overlaps(pairs: Sequence[Pair]) -> Overlaps:

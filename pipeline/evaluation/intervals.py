@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,14 @@ class Estimates:
 
     value: Mapping[str, Floats]
     resampled: Mapping[str, Floats]
+
+    @classmethod
+    def of_lists(cls, value: Mapping[str, Any], resampled: Mapping[str, Any]) -> Self:
+        """Make them from nested lists, as they are in JSON."""
+        return cls(
+            {protocol: np.array(numbers, np.float64) for protocol, numbers in value.items()},
+            {protocol: np.array(numbers, np.float64) for protocol, numbers in resampled.items()},
+        )
 
 
 def draw_resamples(images: int) -> NDArray[np.int64]:

@@ -10,7 +10,6 @@ Work that runs with other parameters can use is kept in the same place (`kept_sc
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
 import time
@@ -18,16 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from pipeline.common import files, runtime
 from pipeline.common.errors import InputError
 from stages.common.parameters import PARAMETERS_FILE, PIPELINE_FILE, lookup
 from stages.common.yaml_files import read_yaml
-
-Result = TypeVar("Result")
 
 ABANDONED = 14 * 24 * 3600  # seconds after which the work of another digest is removed
 _INPUTS = ".inputs.json"
@@ -157,15 +155,22 @@ def _last_touched(folder: Path) -> float:
     return max((part.stat().st_mtime for part in parts if part.exists()), default=time.time())
 
 
-def load_or_compute(
-    folder: Path, name: str, function: Callable[..., Result], *arguments: Any
-) -> Result:
-    """Load a result from the scratch folder, or compute it and keep it there."""
-    path = folder / ".results" / name
+def load_or_compute(folder: Path, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Load a result from the scratch folder, or compute it and keep it there as JSON.
+
+    Returns
+    -------
+    The result as it is in JSON: arrays and tuples are lists, dataclasses are dictionaries.
+    """
+    path = folder / ".results" / f"{name}.json"
     if not path.exists():
-        files.write_bytes(path, pickle.dumps(function(*arguments)))
-    result: Result = pickle.loads(path.read_bytes())
-    return result
+        result = json.dumps(function(*arguments), default=_plain)
+        files.write_bytes(path, result.encode())
+    return json.loads(path.read_bytes())
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else vars(value)
 
 
 def _inputs(stage: str, known: Mapping[str, _Input]) -> dict[str, _Input]:
