@@ -1,18 +1,25 @@
 """Weights of networks in safetensors files, which also hold the description of the network."""
 
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
+from torch.overrides import TorchFunctionMode
 
 from pipeline.artifacts.compact import expand
-from pipeline.common import files
+from pipeline.common import files, finite
 from pipeline.common.errors import InputError
 
 Description = TypeVar("Description", bound=BaseModel)
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+# A network may have parts that are not in its file: pretrained classes that a backbone drops.
+SPARE_NUMBERS = 2**27
 
 
 def write_weights(path: Path, module: torch.nn.Module, description: BaseModel) -> None:
@@ -31,14 +38,59 @@ def read_description(path: Path, model: type[Description]) -> Description:
     InputError
         If the file is missing, is not a safetensors file, or holds another kind of network.
     """
+    files.open_file(path, "missing; the stage that writes it has not run").close()
     try:
         with safetensors.safe_open(path, "pt") as weights:
             metadata = weights.metadata() or {}
         return model.model_validate_json(metadata.get("description", ""))
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; the stage that writes it has not run") from None
-    except (safetensors.SafetensorError, ValidationError):
+    except (OSError, safetensors.SafetensorError, ValidationError):
         raise InputError(f"{path}: not the weights of a {model.__name__}") from None
+
+
+def load_network(
+    path: Path, model: type[Description], build: Callable[[Description], Network]
+) -> Network:
+    """Build a network from its description and load its weights, from a file of `write_weights`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or holds something else, if its description asks for more memory
+        than its weights take, or if a weight is not finite.
+    """
+    description = read_description(path, model)
+    with safetensors.safe_open(path, "pt") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+    try:
+        with _Budget(2 * sum(map(math.prod, shapes)) + SPARE_NUMBERS):
+            network = build(description)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: its description gives no network ({reason})") from None
+    load_weights(path, network)
+    return network
+
+
+class _Budget(TorchFunctionMode):
+    """Ends the building of a network before it allocates more than a number of elements."""
+
+    FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self._left = numbers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self.FACTORIES:
+            size = kwargs["size"] if "size" in kwargs else args[0] if args else 0
+            sides = size if isinstance(size, Iterable) else [s for s in args if isinstance(s, int)]
+            self._left -= math.prod(sides)
+            if self._left < 0:
+                raise MemoryError("it is far larger than the weights in the file")
+        return func(*args, **kwargs)
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:
@@ -47,10 +99,12 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     Raises
     ------
     InputError
-        If the file cannot be read, or its tensors do not match those of the network.
+        If the file cannot be read, its tensors do not match those of the network, or a number in
+        them is not finite.
     """
     try:
         module.load_state_dict(expand(safetensors.torch.load_file(path)))
     except (KeyError, RuntimeError, safetensors.SafetensorError) as error:
         first_line = str(error).splitlines()[0]
         raise InputError(f"{path}: weights of another network ({first_line})") from None
+    finite.check(str(path), module.state_dict())

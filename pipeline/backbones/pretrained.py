@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from pipeline.common import files, finite
 from pipeline.common.errors import InputError
 
 # Models whose weights an installed package contains: no download is needed at run time.
@@ -67,17 +68,24 @@ def _packaged(name: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    state = _read_file(path)
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise InputError(f"weights {path}: not a state dict: names and their tensors")
+    finite.check(f"weights {path}", state)
+    return state
+
+
+def _read_file(path: Path) -> Any:
+    missing = "no such file; allowed are package, hub, none, or a file"
     try:
+        files.open_file(path, missing).close()
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
-    except FileNotFoundError:
-        raise InputError(
-            f"weights {path}: no such file; allowed are package, hub, none, or a file"
-        ) from None
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError as error:
+        raise InputError(f"weights {error}") from None
     except Exception as error:  # torch.load raises various errors for invalid files
         raise InputError(f"weights {path}: cannot be read ({_first_line(error)})") from None
 

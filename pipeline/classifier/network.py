@@ -9,13 +9,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.artifacts.weights import load_network
 from pipeline.backbones.backbone import WholeBackbone
 
 STRIDE = 32
+MAX_SIZE = 8192  # of an input, in pixels
 
 
 class PrmDescription(BaseModel):
@@ -28,9 +29,9 @@ class PrmDescription(BaseModel):
     """
 
     backbone: str
-    classes: tuple[str, ...]
-    image_size: int
-    upsample: int
+    classes: tuple[str, ...] = Field(min_length=1)
+    image_size: int = Field(ge=STRIDE, le=MAX_SIZE)
+    upsample: int = Field(ge=1, le=STRIDE)
 
 
 class Prm(nn.Module):
@@ -55,9 +56,7 @@ class Prm(nn.Module):
     @classmethod
     def load(cls, path: Path) -> "Prm":
         """Load a trained classifier. Raises InputError if the weights file is invalid."""
-        network = cls(read_description(path, PrmDescription), weights="none")
-        load_weights(path, network)
-        return network.eval()
+        return load_network(path, PrmDescription, lambda of: cls(of, weights="none")).eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute class response maps.

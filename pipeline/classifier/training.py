@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.split import Split
 from pipeline.classifier.features import Features
-from pipeline.classifier.network import STRIDE, Prm, PrmDescription, peak_scores
+from pipeline.classifier.network import MAX_SIZE, STRIDE, Prm, PrmDescription, peak_scores
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import warp
@@ -32,11 +32,14 @@ class PrmParameters(Parameters):
     weights: str = Field(description="its ImageNet weights: package, hub, none, or a file")
     image_size: int = Field(
         ge=STRIDE,
+        le=MAX_SIZE,
         multiple_of=STRIDE,
         description="height and width in pixels to which images are warped",
     )
     upsample: int = Field(
-        ge=1, description="factor by which class response maps are upsampled to find peaks"
+        ge=1,
+        le=STRIDE,
+        description="factor by which class response maps are upsampled to find peaks",
     )
     peak_gradient: Literal["mean", "sum"] = Field(
         description="gradient of the peaks; mean: as in the paper, sum: as in the released code"

@@ -6,6 +6,7 @@ He et al., ICCV 2017; Lin et al., CVPR 2017 (feature pyramid); WISE, sections 3.
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -26,13 +27,14 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import initLevelMapper
 from torchvision.transforms.v2.functional import resize
 
-from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.artifacts.weights import load_network
 from pipeline.backbones.backbone import Backbone
 from pipeline.common.parameters import Parameters
 
 STRIDES = (4, 8, 16, 32)
 # Image sides are padded to multiples of the coarsest stride of the backbone.
 DIVISOR = STRIDES[-1]
+MAX_SIZE = 8192
 # The gray value that the normalization of most backbones maps to about 0.
 PADDING = 127
 _BOX_CELLS, _MASK_CELLS = 7, 14
@@ -59,10 +61,12 @@ class Architecture(Parameters):
         "coarsest is 64"
     )
     min_size: int = Field(
-        ge=DIVISOR, description="shorter side of a resized image, in pixels (800)"
+        ge=DIVISOR, le=MAX_SIZE, description="shorter side of a resized image, in pixels (800)"
     )
     max_size: int = Field(
-        ge=DIVISOR, description="maximum longer side of a resized image, in pixels (1333)"
+        ge=DIVISOR,
+        le=MAX_SIZE,
+        description="maximum longer side of a resized image, in pixels (1333)",
     )
     anchor_size: PositiveFloat = Field(
         description="side of the anchors of the finest level, in pixels; that of each coarser "
@@ -71,7 +75,7 @@ class Architecture(Parameters):
     channels: PositiveInt = Field(
         description="channels of the feature pyramid and of the mask head (256)"
     )
-    mask_layers: PositiveInt = Field(description="convolutions of the mask head (4)")
+    mask_layers: PositiveInt = Field(le=64, description="convolutions of the mask head (4)")
     box_features: PositiveInt = Field(description="width of the box head's two layers (1024)")
     rpn_post_nms_top_n: PositiveInt = Field(
         description="regions per image kept after the RPN's non-maximum suppression "
@@ -90,7 +94,7 @@ class Architecture(Parameters):
 class MaskRcnnDescription(BaseModel):
     """What is needed to rebuild a detector, besides its weights."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(min_length=1)
     architecture: Architecture
 
 
@@ -129,10 +133,8 @@ class MaskRcnn(nn.Module):
     @classmethod
     def load(cls, path: Path, min_score: float, max_detections: int) -> "MaskRcnn":
         """Load a trained detector from its weights file, or raise InputError."""
-        description = read_description(path, MaskRcnnDescription)
-        network = cls(description, "none", min_score, max_detections)
-        load_weights(path, network)
-        return network.eval()
+        build = partial(cls, weights="none", min_score=min_score, max_detections=max_detections)
+        return load_network(path, MaskRcnnDescription, build).eval()
 
     def losses(
         self,

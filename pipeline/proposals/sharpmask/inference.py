@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.artifacts.proposals import Proposals
-from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.artifacts.weights import load_network
 from pipeline.common import masks, runtime
 from pipeline.common.images import read_image
 from pipeline.common.masks import Rle
@@ -87,8 +87,7 @@ class SharpMaskProposer:
 
 @cache
 def _load(weights: Path) -> SharpMask:
-    network = SharpMask(read_description(weights, Description), "none")
-    load_weights(weights, network)
+    network = load_network(weights, Description, partial(SharpMask, weights="none"))
     return runtime.channels_last(network, runtime.device()).eval()
 
 

@@ -13,7 +13,7 @@ for selected windows only.
 from itertools import pairwise
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.backbones.backbone import Backbone
@@ -37,11 +37,11 @@ class Description(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     backbone: str
-    feature_channels: int
-    code_channels: int
-    score_channels: int
-    lateral_channels: int
-    refinement_channels: int
+    feature_channels: PositiveInt
+    code_channels: PositiveInt
+    score_channels: PositiveInt
+    lateral_channels: PositiveInt
+    refinement_channels: PositiveInt
     trained_on: str
 
 
