@@ -14,7 +14,8 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in super().__str__())
-        return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}..."
+        half = MAX_LENGTH // 2
+        return line if len(line) <= MAX_LENGTH else f"{line[:half]} ... {line[-half:]}"
 
 
 def _breaks(character: str) -> bool:

@@ -3,7 +3,9 @@
 import json
 import os
 import stat
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -35,6 +37,43 @@ def open_file(path: Path, missing: str) -> BinaryIO:
         file.close()
         raise InputError(f"{path}: not a regular file")
     return file
+
+
+def inside(root: Path, file: str, missing: str = "no such image") -> Path:
+    """Return the path of a file that a dataset names. Its name may be in Unicode form NFC or NFD.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, or is outside the folder (absolute path, `..` or a link).
+    """
+    if "\0" in file or "\\" in file or is_outside(file):
+        raise InputError(f"{file!r}: not a path inside {root}, such as name.jpg or a/b/name.jpg")
+    try:
+        path = next(path for path in _spellings(root, file) if _is_file(path))
+    except (OSError, StopIteration):
+        raise InputError(f"{root / file}: {missing}") from None
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path}: a link to a file outside {root}")
+    return path
+
+
+def is_outside(file: str) -> bool:
+    """Whether a path is absolute or contains `..`."""
+    path = PurePosixPath(file)
+    return path.is_absolute() or ".." in path.parts or not path.name
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is anything but a folder; `open_file` refuses pipes and devices."""
+    return path.exists() and not path.is_dir()
+
+
+def _spellings(root: Path, file: str) -> Iterable[Path]:
+    """Yield the path as given, and in both Unicode forms."""
+    yield root / file
+    yield root / unicodedata.normalize("NFC", file)
+    yield root / unicodedata.normalize("NFD", file)
 
 
 def _without_waiting(path: str, flags: int) -> int:

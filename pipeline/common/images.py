@@ -1,5 +1,6 @@
 """Reading photographs as upright RGB images with 8 bits per channel."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,49 +8,70 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pipeline.common import files
 from pipeline.common.errors import InputError
 
-# The largest phone cameras have this many pixels. A larger file is a mistake or an attack.
-MAX_PIXELS = 200_000_000
+# Others can start programs: Pillow hands an EPS file to Ghostscript, whatever its name is.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Decoding takes up to 12 bytes a pixel (a progressive JPEG): 1 GB for the largest photograph.
+MAX_MEGAPIXELS = 80
+_STRIP_PIXELS = 2**22
 
-# Pillow warns above its limit and raises an error above twice its limit.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+# The limit is compared before anything is decoded: see `open_image`.
+Image.MAX_IMAGE_PIXELS = None
 
 
-@contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file without decoding it.
+def max_pixels() -> int:
+    """Return the largest number of pixels: `WISE_MAX_MEGAPIXELS` million, 80 by default.
 
     Raises
     ------
     InputError
-        If the file is missing, is not an image, or has more than `MAX_PIXELS` pixels; also if
-        it turns out to be broken when it is decoded in the body of `with`.
+        If it is not an integer of at least 1.
     """
+    wanted = os.environ.get("WISE_MAX_MEGAPIXELS", str(MAX_MEGAPIXELS))
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise InputError(f"WISE_MAX_MEGAPIXELS={wanted}: an integer of at least 1 is needed")
+    return int(wanted) * 1_000_000
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file in one of `FORMATS` without decoding it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not such an image, or has more than `max_pixels()` pixels;
+        also if it turns out to be broken when it is decoded in the body of `with`.
+    """
+    with files.open_file(path, "no such image") as file, _naming(path):
+        image = Image.open(file, formats=FORMATS)
+        if image.width * image.height > max_pixels():
+            raise InputError(
+                f"{path}: {image.width} x {image.height} pixels; at most {max_pixels():,} are "
+                "allowed (WISE_MAX_MEGAPIXELS)"
+            )
+        yield image
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which file the errors of Pillow are, which raises various ones for broken files."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of sizes that are allowed here and of metadata that is not read.
+            # Pillow warns of metadata that is not read.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{path}: {image.width} x {image.height} pixels; "
-                        f"at most {MAX_PIXELS:,} allowed"
-                    )
-                yield image
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels, the most allowed") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image in a known format") from None
+            yield
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image ({', '.join(FORMATS)})") from None
     except MemoryError:
         raise InputError(f"{path}: broken image, or too large for this machine's memory") from None
-    except Exception as error:  # Pillow's decoders raise various errors for broken files
+    except Exception as error:
         raise InputError(f"{path}: broken image ({error})") from None
 
 
@@ -66,11 +88,27 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the file is missing, is truncated, is not an image, has more than `MAX_PIXELS`
-        pixels, or has 32 bits per channel.
+        If the file is missing, is truncated, is not an image in one of `FORMATS`, has more than
+        `max_pixels()` pixels, or has 32 bits per channel.
     """
     with open_image(path) as image:
-        return np.asarray(_eight_bits(ImageOps.exif_transpose(image), path).convert("RGB"))
+        image.load()
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        # Strip by strip: copies of the whole image would take several times its memory.
+        rows = max(1, _STRIP_PIXELS // max(image.width, 1))
+        for top in range(0, image.height, rows):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            pixels[top : top + rows] = np.asarray(_eight_bits(strip, path).convert("RGB"))
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int | None) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation (1 to 8) by mirroring and turning; others are no orientation."""
+    if orientation in (2, 4, 5, 7):  # mirrored
+        pixels = pixels[:, ::-1]
+    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation or 1, 0)
+    return np.rot90(pixels, turns)
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:

@@ -40,7 +40,7 @@ def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> 
         return rle
     except KeyError as missing:
         raise InputError(f"{where}: no {missing} in its segmentation") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{where}: no mask can be read from its segmentation ({error})") from None
 
 

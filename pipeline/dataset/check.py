@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common.errors import InputError
+from pipeline.common.images import FORMATS
 from pipeline.dataset.index import DatasetParameters, choose_classes, concerns, read_listings
 from pipeline.dataset.listing import Listed, Listing, map_images, photograph
 
@@ -114,7 +115,7 @@ def _nearest(tag: str, names: Sequence[str]) -> str | None:
 
 def _unlisted_files(listings: Mapping[str, Listing], root: Path) -> Iterator[str]:
     """Find photographs in the folder that are in neither list."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items()}
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     listed = {image.file for listing in listings.values() for image in listing.images}
     unlisted = sorted(
         path.relative_to(root).as_posix()

@@ -7,60 +7,18 @@ for evaluation, where the pixels of crowds are void. Lin et al., Microsoft COCO,
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from pipeline.artifacts.split import Photograph
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.common import masks
+from pipeline.common.coco_json import Annotation, Document, Image, read_document
 from pipeline.common.errors import InputError
-from pipeline.common.files import first_error
-from pipeline.common.images import MAX_PIXELS
 from pipeline.common.masks import Rle
 from pipeline.common.segmentation import segmentation_rle
 from pipeline.dataset.listing import Listed
-
-Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
-# Corners further out are errors, and rasterizing them could exhaust the memory.
-Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class _RunLengths(_Entry):
-    size: tuple[Side, Side]
-    counts: tuple[NonNegativeInt, ...] | str
-
-
-class _Category(_Entry):
-    id: int
-    name: Annotated[str, Field(min_length=1)]
-
-
-class _Image(_Entry):
-    id: int | str
-    file_name: Annotated[str, Field(min_length=1)]
-    height: Side
-    width: Side
-
-
-class _Annotation(_Entry):
-    id: int | str
-    image_id: int | str
-    category_id: int
-    segmentation: tuple[tuple[Coordinate, ...], ...] | _RunLengths = ()
-    iscrowd: bool = False
-
-
-class _Document(_Entry):
-    images: Annotated[tuple[_Image, ...], Field(min_length=1)]
-    annotations: tuple[_Annotation, ...]
-    categories: tuple[_Category, ...]
 
 
 def read_lists(tags: Path, root: Path, names: Sequence[str]) -> dict[str, list[Listed]]:
@@ -95,7 +53,7 @@ def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str
     document = _read(path)
     labels = {c.id: classes.index(c.name) for c in document.categories if c.name in classes}
     by_file = {image.file_name: image for image in document.images}
-    by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
+    by_image: dict[int | str, list[Annotation]] = defaultdict(list)
     other_objects: Counter[int | str] = Counter()
     for annotation in document.annotations:
         if annotation.category_id in labels:
@@ -120,9 +78,6 @@ def _listed(path: Path, root: Path, name: str) -> list[Listed]:
     document = _read(path)
     names = {category.id: category.name.strip() for category in document.categories}
     tags: dict[int | str, set[str]] = {image.id: set() for image in document.images}
-    files = {image.file_name for image in document.images}
-    if min(len(tags), len(files)) < len(document.images):
-        raise InputError(f"{path}: images: an id or file_name occurs twice")
     for annotation in document.annotations:
         where = f"{path}: annotation {annotation.id}"
         if annotation.image_id not in tags:
@@ -137,18 +92,15 @@ def _listed(path: Path, root: Path, name: str) -> list[Listed]:
     ]
 
 
-def _read(path: Path) -> _Document:
-    try:
-        return _Document.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected annotations in COCO's format") from None
-    except ValidationError as error:
-        raise InputError(f"{path}: not COCO annotations: {first_error(error)}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+def _read(path: Path) -> Document:
+    document = read_document(path, "no such file; expected annotations in COCO's format")
+    for name, entries in (("images", document.images), ("categories", document.categories)):
+        if not entries:
+            raise InputError(f"{path}: not COCO annotations: {name}: at least one is needed")
+    return document
 
 
-def _check_size(path: Path, entry: _Image, photograph: Photograph) -> None:
+def _check_size(path: Path, entry: Image, photograph: Photograph) -> None:
     if (entry.height, entry.width) != (photograph.height, photograph.width):
         raise InputError(
             f"{path}: image {entry.file_name}: {entry.width} x {entry.height} pixels, "
@@ -159,16 +111,15 @@ def _check_size(path: Path, entry: _Image, photograph: Photograph) -> None:
 def _true_image(
     path: Path,
     photograph: Photograph,
-    annotations: Sequence[_Annotation],
+    annotations: Sequence[Annotation],
     labels: dict[int, int],
     other_objects: int,
 ) -> TrueImage:
     height, width = photograph.height, photograph.width
     instances, crowds = [], masks.encode(np.zeros((1, height, width), bool))
     for annotation in annotations:
-        segmentation = annotation.model_dump(mode="json")["segmentation"]
         where = f"{path}: annotation {annotation.id}"
-        rle = segmentation_rle(segmentation, height, width, where)
+        rle = segmentation_rle(annotation.segmentation, height, width, where)
         if annotation.iscrowd:
             crowds.append(rle)
         elif masks.area([rle])[0]:

@@ -17,9 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.common import files
 from pipeline.common.errors import InputError
-from pipeline.dataset.listing import Listed
+from pipeline.dataset.listing import Listed, file_key
 
+MAX_BYTES = 512 * 2**20
 DELIMITERS = ",;\t"
 IMAGE, TAGS, TAG, SPLIT = "image", "tags", "tag", "split"
 
@@ -53,15 +55,16 @@ def read_table(path: Path) -> dict[str, list[Listed]]:
         raise InputError(f"{path}: no images below the header")
     images: dict[str, Row] = {}
     for row in rows:
-        earlier = images.get(row.image)
+        same = file_key(row.image)
+        earlier = images.get(same)
         if earlier is None:
-            images[row.image] = row
+            images[same] = row
         elif TAG not in header:
             raise InputError(f"{row.where}: {row.image} is listed again, first at {earlier.where}")
         elif earlier.split != row.split:
             raise InputError(f"{row.where}: {row.image} has another split at {earlier.where}")
         else:
-            images[row.image] = earlier._replace(tags=earlier.tags | row.tags)
+            images[same] = earlier._replace(tags=earlier.tags | row.tags)
     lists: dict[str, list[Listed]] = {}
     for row in images.values():
         lists.setdefault(row.split, []).append(Listed(row.image, row.image, row.tags))
@@ -72,6 +75,8 @@ def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the header, and the rows with their line numbers, without blank rows."""
     text = _text(path)
     first = text.split("\n", 1)[0]
+    if len(first) > csv.field_size_limit():
+        raise InputError(f"{path}: line 1: {len(first)} characters; a header is shorter")
     headers = {mark: _header(next(csv.reader([first], delimiter=mark))) for mark in DELIMITERS}
     delimiter = next((mark for mark, names in headers.items() if IMAGE in names), None)
     if delimiter is None:
@@ -99,14 +104,8 @@ def _numbered(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, li
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a table of tags") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8; save it as 'CSV UTF-8'") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    text = files.read_text(path, MAX_BYTES, "no such file; expected a table of tags")
+    return text.replace("\r\n", "\n")
 
 
 def _header(cells: Iterable[str]) -> list[str]:

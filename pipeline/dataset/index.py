@@ -1,6 +1,7 @@
 """Reading of datasets: an index of each split and, separately, its true masks."""
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -15,7 +16,9 @@ from pipeline.common.errors import InputError
 from pipeline.common.parameters import Parameters
 from pipeline.dataset import coco as coco_target
 from pipeline.dataset import folder, voc
-from pipeline.dataset.listing import Listed, Listing, index
+from pipeline.dataset.listing import Listed, Listing, file_key, index
+
+MAX_NAME = 200  # characters of a tag, which tables and pictures show
 
 # Names become parts of file names.
 Name = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -84,7 +87,25 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
             available = ", ".join(sorted(filter(None, lists))) or "none"
             raise InputError(f"{parameters.tags}: no images of list {name}; available: {available}")
         listings[split] = Listing(root, tuple(lists[name]))
+        _check_names(parameters, listings[split])
     return listings
+
+
+def _check_names(parameters: DatasetParameters, listing: Listing) -> None:
+    """Raise InputError for a file that is listed twice, or a tag that is no name."""
+    for tag in listing.tags():
+        if not tag.strip() or len(tag) > MAX_NAME or not _is_one_line(tag):
+            raise InputError(
+                f"{parameters.tags}: tag {tag!r}: a tag is one line of 1 to {MAX_NAME} characters"
+            )
+    seen: dict[str, str] = {}
+    for image in listing.images:
+        if (other := seen.setdefault(file_key(image.file), image.file)) != image.file:
+            raise InputError(f"{parameters.tags}: {image.file} is the same file as {other}")
+
+
+def _is_one_line(text: str) -> bool:
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def _lists(

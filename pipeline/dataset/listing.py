@@ -1,17 +1,17 @@
 """Lists of images, the common form of all dataset formats, and their decoding."""
 
+import hashlib
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import runtime
-from pipeline.common.errors import InputError
+from pipeline.common.files import inside
 from pipeline.common.images import read_image
 from pipeline.common.progress import track
 from pipeline.execution.pool import ordered_map
@@ -47,6 +47,11 @@ class Listing:
     def tags(self) -> list[str]:
         """Return all tags of the images, in alphabetical order."""
         return sorted(frozenset[str]().union(*(image.tags for image in self.images)))
+
+
+def file_key(file: str) -> str:
+    """Return what `a.jpg`, `./a.jpg` and other spellings of the same file have in common."""
+    return unicodedata.normalize("NFC", PurePosixPath(file).as_posix())
 
 
 def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Path) -> Split:
@@ -99,38 +104,11 @@ def photograph(root: Path, classes: tuple[str, ...], image: Listed) -> Photograp
         file=path.relative_to(root).as_posix(),
         height=height,
         width=width,
-        sha256=sha256(path.read_bytes()).hexdigest(),
+        sha256=_sha256(path),
         tags=tuple(name for name in classes if name in image.tags),
     )
 
 
-def inside(root: Path, file: str) -> Path:
-    """Return the path of a file in a folder. Its name may be in Unicode form NFC or NFD.
-
-    Raises
-    ------
-    InputError
-        If the file does not exist, or is outside the folder (absolute path, `..` or a link).
-    """
-    if "\0" in file or "\\" in file or is_outside(file):
-        raise InputError(f"{file!r}: not a path inside {root}, such as name.jpg or a/b/name.jpg")
-    try:
-        path = next(path for path in _spellings(root, file) if path.is_file())
-    except (OSError, StopIteration):
-        raise InputError(f"{root / file}: no such image") from None
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path}: a link to a file outside {root}")
-    return path
-
-
-def is_outside(file: str) -> bool:
-    """Whether a path is absolute or contains `..`."""
-    path = PurePosixPath(file)
-    return path.is_absolute() or ".." in path.parts or not path.name
-
-
-def _spellings(root: Path, file: str) -> Iterable[Path]:
-    """Yield the path as given, and in both Unicode forms."""
-    yield root / file
-    yield root / unicodedata.normalize("NFC", file)
-    yield root / unicodedata.normalize("NFD", file)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

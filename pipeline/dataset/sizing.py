@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common.errors import InputError
+from pipeline.common.files import inside
 from pipeline.common.images import open_image
-from pipeline.dataset.listing import Listing, inside
+from pipeline.dataset.listing import Listing
 
 # Numbers of training samples that were enough for the generated scenes and the animals of VOC:
 # 240 x 12 and 1,464 x 5 for the classifier, 240 x 8 and 1,464 x 3 for the detector.

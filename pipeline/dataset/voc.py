@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
-from pipeline.common import masks, runtime
+from pipeline.common import files, masks, runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import open_image
 from pipeline.common.progress import track
@@ -31,6 +31,7 @@ from pipeline.dataset.listing import Listed
 from pipeline.execution.pool import ordered_map
 
 BACKGROUND, VOID = 0, 255
+MAX_TEXT_BYTES = 64 * 2**20  # of a list or an annotation
 
 TagSource = Literal["main", "annotations"]
 
@@ -164,19 +165,19 @@ def _flags(path: Path) -> dict[str, str]:
 
 def _names_in_annotations(folder: Path, ids: Iterable[str]) -> dict[str, set[str]]:
     """Map image ids to the names of the objects in their annotations."""
-    return {i: _object_names(folder / "Annotations" / f"{i}.xml") for i in ids}
+    return {i: _object_names(folder, i) for i in ids}
 
 
 def _all_annotated(folder: Path) -> list[str]:
-    names = (_object_names(path) for path in folder.glob("Annotations/*.xml"))
+    names = (_object_names(folder, path.stem) for path in folder.glob("Annotations/*.xml"))
     return sorted(set().union(*names))
 
 
-def _object_names(path: Path) -> set[str]:
+def _object_names(folder: Path, image_id: str) -> set[str]:
+    missing = "no such annotation file"
+    path = files.inside(folder, f"Annotations/{image_id}.xml", missing)
     try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such annotation file") from None
+        root = ElementTree.fromstring(files.read_bytes(path, MAX_TEXT_BYTES, missing))
     except (ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path}: broken XML ({error})") from None
     names = [(node.findtext("name") or "").strip() for node in root.iter("object")]
@@ -189,9 +190,9 @@ def _true_image(
     folder: Path, numbered: Sequence[str], classes: Sequence[str], photograph: Photograph
 ) -> TrueImage:
     """Read the true instances of a photograph; `numbered` are the classes by their numbers."""
-    objects = _read_numbers(_mask_file(folder, "Object", photograph.id), photograph)
+    objects = _read_numbers(folder, _mask_file(folder, "Object", photograph.id), photograph)
     path = _mask_file(folder, "Class", photograph.id)
-    kinds = _read_numbers(path, photograph)
+    kinds = _read_numbers(folder, path, photograph)
     labels, pixels = [], []
     numbers = np.setdiff1d(objects, [BACKGROUND, VOID])
     for number in numbers:
@@ -228,9 +229,10 @@ def _majority(kinds: NDArray[np.uint8]) -> int:
     return int(votes.argmax())
 
 
-def _read_numbers(path: Path, photograph: Photograph) -> NDArray[np.uint8]:
+def _read_numbers(folder: Path, path: Path, photograph: Photograph) -> NDArray[np.uint8]:
     """Read the numbers of a mask file, uint8 (height, width)."""
-    with open_image(path) as image:
+    inside = files.inside(folder, path.relative_to(folder).as_posix())
+    with open_image(inside) as image:
         if image.mode not in ("P", "L"):
             raise InputError(f"{path}: expected a PNG with a palette, not mode {image.mode}")
         if image.size != (photograph.width, photograph.height):
@@ -267,10 +269,7 @@ def _mask_file(folder: Path, of: Literal["Object", "Class"], image_id: str) -> P
 
 def _lines(path: Path) -> list[str]:
     """Read the lines of a text file that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file (UTF-8)") from None
+    text = files.read_text(path, MAX_TEXT_BYTES, "no such file")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -7,19 +7,22 @@ the photograph with that `file_name`. `segmentation` is a run-length encoding, c
 or a list of polygons. Results are read one at a time and kept as compressed run-length encodings.
 """
 
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import ijson
 import numpy as np
 
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.common import masks
+from pipeline.common import files, masks
 from pipeline.common.errors import InputError
 from pipeline.common.masks import Rle
 from pipeline.common.segmentation import segmentation_rle
+
+MAX_DEPTH = 16
 
 
 def read_proposals(path: Path, split: Split, count: int) -> dict[str, Proposals]:
@@ -37,16 +40,15 @@ def read_proposals(path: Path, split: Split, count: int) -> dict[str, Proposals]
         If the file is missing or has another format, if it refers to an image that is not in the
         split, or if a mask is invalid or has another size than its photograph.
     """
+    found: dict[str, list[tuple[float, Rle]]] = {p.id: [] for p in split.photographs}
     try:
-        photographs = _photographs(path, split)
-        found: dict[str, list[tuple[float, Rle]]] = {p.id: [] for p in split.photographs}
-        for number, result in enumerate(_results(path)):
+        lists = _lists(path)
+        photographs = _photographs(path, lists, split)
+        for number, result in enumerate(_results(path, lists)):
             photograph, score, rle = _read(result, photographs, f"{path}: result {number}")
             if masks.area([rle])[0]:
                 found[photograph.id].append((score, rle))
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; the import needs train.json and val.json") from None
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+    except (ijson.JSONError, ValueError, RecursionError) as error:  # ValueError: huge numbers
         raise InputError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
     return {image: _best(scored, count) for image, scored in found.items()}
 
@@ -57,36 +59,68 @@ def _best(scored: list[tuple[float, Rle]], count: int) -> Proposals:
     return Proposals([rle for _, rle in scored], score)
 
 
-def _is_list(path: Path) -> bool:
-    with path.open("rb") as file:
-        return bool(next(ijson.basic_parse(file))[0] == "start_array")
+def _open(path: Path) -> BinaryIO:
+    return files.open_file(path, "missing; the import needs train.json and val.json")
 
 
-def _results(path: Path) -> Iterator[Any]:
-    with path.open("rb") as file:
-        yield from ijson.items(
-            file, "item" if _is_list(path) else "annotations.item", use_float=True
-        )
+def _lists(path: Path) -> set[str]:
+    """Return the keys of the lists in the object that a file holds, or '' for a list itself.
+
+    Raises
+    ------
+    InputError
+        If something in the file is nested more than `MAX_DEPTH` deep: ijson would take a time
+        that grows with the square of the depth.
+    """
+    found, key, depth = set(), "", 0
+    with _open(path) as file:
+        for event, value in ijson.basic_parse(file, use_float=True):
+            if event in ("start_map", "start_array"):
+                if event == "start_array" and depth == (1 if key else 0):
+                    found.add(key)
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise InputError(f"{path}: nested more than {MAX_DEPTH} deep")
+            elif event in ("end_map", "end_array"):
+                depth -= 1
+            elif event == "map_key" and depth == 1:
+                key = value
+    return found
 
 
-def _photographs(path: Path, split: Split) -> dict[str, Photograph]:
+def _results(path: Path, lists: set[str]) -> Iterator[Any]:
+    if not lists & {"", "annotations"}:
+        raise InputError(f"{path}: no list of results, and no object with a list of annotations")
+    return _items(path, "item" if "" in lists else "annotations.item")
+
+
+def _items(path: Path, prefix: str) -> Iterator[Any]:
+    with _open(path) as file:
+        yield from ijson.items(file, prefix, use_float=True)
+
+
+def _photographs(path: Path, lists: set[str], split: Split) -> dict[str, Photograph]:
     """Map each valid `image_id`, as a string, to its photograph."""
     by_id = {photograph.id: photograph for photograph in split.photographs}
-    if _is_list(path):
+    if "images" not in lists:
         return by_id
     by_name = {PurePosixPath(p.file).name: p for p in split.photographs}
-    by_number = {}
-    with path.open("rb") as file:
-        for image in ijson.items(file, "images.item", use_float=True):
-            try:
-                name = PurePosixPath(image["file_name"]).name
-                number = str(image["id"])
-            except (KeyError, TypeError) as error:
-                raise InputError(f"{path}: images: {error} is missing") from None
-            if name not in by_name:
-                raise InputError(f"{path}: images: {name} is not a photograph of the split")
-            by_number[number] = by_name[name]
+    by_number: dict[str, Photograph] = {}
+    for image in _items(path, "images.item"):
+        known = isinstance(image, dict)
+        if not (known and isinstance(image.get("file_name"), str) and _is_id(image.get("id"))):
+            raise InputError(f"{path}: images: each must have an id and a file_name")
+        name, number = PurePosixPath(image["file_name"]).name, str(image["id"])
+        if name not in by_name:
+            raise InputError(f"{path}: images: {name} is not a photograph of the split")
+        if number in by_number:
+            raise InputError(f"{path}: images: id {number} occurs twice")
+        by_number[number] = by_name[name]
     return by_number or by_id
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _read(
@@ -97,11 +131,13 @@ def _read(
     for key in ("image_id", "segmentation", "score"):
         if key not in result:
             raise InputError(f"{where}: no {key}")
-    image, score = str(result["image_id"]), result["score"]
-    if image not in photographs:
-        raise InputError(f"{where}: image_id {image} is not a photograph of the split")
+    image, score = result["image_id"], result["score"]
+    if not _is_id(image) or str(image) not in photographs:
+        raise InputError(
+            f"{where}: image_id {reprlib.repr(image)} is not a photograph of the split"
+        )
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise InputError(f"{where}: score {score!r} must be a number from 0 to 1")
-    photograph = photographs[image]
+        raise InputError(f"{where}: score {reprlib.repr(score)} must be a number from 0 to 1")
+    photograph = photographs[str(image)]
     height, width = photograph.height, photograph.width
     return photograph, float(score), segmentation_rle(result["segmentation"], height, width, where)

@@ -2,16 +2,20 @@
 
 import contextlib
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.common import images
 from pipeline.common.errors import InputError
 from pipeline.common.images import read_image, warp
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])
@@ -62,17 +66,55 @@ def test_other_files_are_named(tmp_path):
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    Image.new("RGB", (11, 10)).save(tmp_path / "bomb.png")
-    with pytest.raises(InputError, match=r"bomb\.png: 11 x 10 pixels; at most 100 allowed"):
+    monkeypatch.setenv("WISE_MAX_MEGAPIXELS", "1")
+    Image.new("L", (1001, 1000)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"bomb\.png: 1001 x 1000 pixels; at most 1,000,000 are"):
+        read_image(tmp_path / "bomb.png")
+    monkeypatch.setenv("WISE_MAX_MEGAPIXELS", "2")
+    assert read_image(tmp_path / "bomb.png").shape == (1000, 1001, 3)
+    monkeypatch.setenv("WISE_MAX_MEGAPIXELS", "many")
+    with pytest.raises(InputError, match="WISE_MAX_MEGAPIXELS=many: an integer of at least 1"):
         read_image(tmp_path / "bomb.png")
 
 
-def test_pillow_refuses_what_is_larger_still(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    Image.new("RGB", (201, 1)).save(tmp_path / "bomb.png")
-    with pytest.raises(InputError, match=r"bomb\.png: more than 200,000,000 pixels"):
-        read_image(tmp_path / "bomb.png")
+def test_other_formats_are_not_opened(tmp_path):
+    """Pillow would start Ghostscript for the first."""
+    for kind in ("EPS", "PDF", "ICO", "TGA", "PCX"):
+        Image.new("RGB", (9, 5)).save(tmp_path / "photo.jpg", kind)
+        with pytest.raises(InputError, match=r"photo\.jpg: not an image \(BMP, GIF, JPEG"):
+            read_image(tmp_path / "photo.jpg")
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "photo.jpg")
+    with pytest.raises(InputError, match=r"photo\.jpg: not a regular file"):
+        read_image(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("strip", [1, 2**22])
+def test_strips_and_orientations_are_those_of_pillow(tmp_path, monkeypatch, orientation, strip):
+    monkeypatch.setattr(images, "_STRIP_PIXELS", strip)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.jpg", exif=exif)
+    with Image.open(tmp_path / "image.jpg") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "image.jpg"), expected)
+
+
+def test_a_photograph_at_the_limit_takes_less_than_a_gigabyte(tmp_path):
+    path = tmp_path / "large.jpg"
+    Image.new("RGB", (10_000, 8_000), (200, 100, 50)).save(path, progressive=True)
+    code = (
+        "import resource, sys; from pathlib import Path; from pipeline.common import images;"
+        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "images.read_image(Path(sys.argv[1]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True)
+    assert int(done.stdout) < 1e6, done.stderr  # KiB
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -137,16 +137,17 @@ SEGMENTATION = ("annotations", 0, "segmentation")
     ("content", "message"),
     [
         ([], "not COCO annotations"),
-        ({"images": []}, "not COCO annotations: images"),
+        ({"images": []}, "not COCO annotations: annotations: Field required"),
+        ({"images": [], "annotations": []}, "not COCO annotations: images"),
         (changed("images", 0, "file_name", value=""), "images.0.file_name"),
         (changed("images", 0, "height", value=-1), "images.0.height"),
-        (changed("images", 0, "id", value=6), "an id or file_name occurs twice"),
+        (changed("images", 0, "id", value=6), "images: id 6 occurs 2 times"),
         (changed("annotations", 0, "image_id", value=55), "1: no image has the id 55"),
         (
             changed("annotations", 0, "category_id", value=55),
             "1: no category has the id 55",
         ),
-        (changed(*SEGMENTATION, value=[[1e300] * 6]), "annotations.0.segmentation"),
+        (changed(*SEGMENTATION, value=[[1e300] * 6]), "annotation 1: no mask can be read"),
         (
             changed(*SEGMENTATION, value={"size": [1, 1], "counts": [1]}),
             "annotation 1: no mask can be read",
@@ -159,8 +160,13 @@ SEGMENTATION = ("annotations", 0, "segmentation")
         ),
         (
             changed(*SEGMENTATION, value={"size": [HEIGHT, WIDTH], "counts": [-5, 125]}),
-            "annotations.0.segmentation",
+            "annotation 1: no mask can be read",
         ),
+        (changed("images", 0, "height", value=2**63), "images.0.height"),
+        (changed("images", 0, "height", value=60_000), "annotation|60000 pixels"),
+        (changed("images", 0, "width", value=10**8), "at most 80,000,000 are allowed"),
+        (changed("annotations", value=None), "annotations"),
+        (changed(*SEGMENTATION, value=[[10**400] * 6]), "annotation 1: no mask can be read"),
         (changed("images", 0, "width", value=13), "13 x 10 pixels, but the photograph has 12 x 10"),
     ],
 )

@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -276,6 +277,21 @@ def test_missing_annotations_are_refused(folder):
     refused(folder, r"b\.xml: no such annotation", tags="annotations")
 
 
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_an_annotation_that_is_no_file_of_the_folder(folder, tmp_path_factory, kind):
+    path = folder / "Annotations/b.xml"
+    outside = path.rename(tmp_path_factory.mktemp("outside") / "b.xml")
+    if kind == "link":
+        path.symlink_to(outside)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    message = {"link": "a link to a file outside", "folder": "no such annotation", "pipe": "not a"}
+    with pytest.raises(InputError, match=rf"b\.xml: {message[kind]}"):
+        voc.read_list(folder, "train", (), "annotations")
+
+
 def test_a_truncated_photograph_is_named(folder):
     path = folder / "JPEGImages/b.jpg"
     path.write_bytes(path.read_bytes()[:-100])
@@ -312,7 +328,8 @@ HOSTILE = ['<!DOCTYPE a SYSTEM "file:///etc/passwd">', '<!ENTITY b "c">', "&b;",
     )
 )
 def test_any_annotation_gives_names_or_a_clear_error(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "a.xml"
-    path.write_bytes(content)
+    folder = tmp_path_factory.getbasetemp()
+    write(folder / "Annotations/a.xml", "")
+    (folder / "Annotations/a.xml").write_bytes(content)
     with contextlib.suppress(InputError):
-        assert "" not in voc._object_names(path)
+        assert "" not in voc._object_names(folder, "a")

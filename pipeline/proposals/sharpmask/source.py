@@ -4,17 +4,15 @@ The folder holds `instances.json` and `images/`. Categories are only used to sam
 evenly; their names are never read.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.common import masks
+from pipeline.common import files, masks
+from pipeline.common.coco_json import Annotation, Image, read_document
 from pipeline.common.errors import InputError
 from pipeline.common.images import read_image
 from pipeline.common.masks import Rle
@@ -84,18 +82,15 @@ def read_source(folder: Path) -> list[SourceImage]:
         If the folder, the annotations or an image is missing, or the annotations are not in
         COCO format.
     """
-    document = _read_document(folder)
-    by_image: dict[Any, list[Any]] = defaultdict(list)
-    try:
-        for annotation in document["annotations"]:
-            by_image[annotation["image_id"]].append(annotation)
-        images = [
-            _image(folder, entry, by_image.pop(entry["id"], [])) for entry in document["images"]
-        ]
-    except KeyError as missing:
-        raise InputError(f"{folder / ANNOTATIONS}: not COCO annotations: no {missing}") from None
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{folder / ANNOTATIONS}: not COCO annotations: {error}") from None
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; a proposal source holds {ANNOTATIONS} and {IMAGES}/"
+        )
+    document = read_document(folder / ANNOTATIONS, "missing")
+    by_image: dict[int | str, list[Annotation]] = defaultdict(list)
+    for annotation in document.annotations:
+        by_image[annotation.image_id].append(annotation)
+    images = [_image(folder, entry, by_image.pop(entry.id, [])) for entry in document.images]
     if by_image:
         raise InputError(
             f"{folder / ANNOTATIONS}: no image has the id {next(iter(by_image))} of an annotation"
@@ -103,33 +98,18 @@ def read_source(folder: Path) -> list[SourceImage]:
     return images
 
 
-def _read_document(folder: Path) -> Any:
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder; a proposal source holds {ANNOTATIONS} and {IMAGES}/"
-        )
-    try:
-        return json.loads((folder / ANNOTATIONS).read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{folder / ANNOTATIONS}: missing") from None
-    except ValueError as error:
-        raise InputError(f"{folder / ANNOTATIONS}: not JSON ({error})") from None
-
-
-def _image(folder: Path, entry: Mapping[str, Any], annotations: list[Any]) -> SourceImage:
-    path = folder / IMAGES / entry["file_name"]
-    if not path.is_file():
-        raise InputError(f"{path}: missing, though {ANNOTATIONS} lists it")
-    height, width = int(entry["height"]), int(entry["width"])
+def _image(folder: Path, entry: Image, annotations: list[Annotation]) -> SourceImage:
+    path = files.inside(folder / IMAGES, entry.file_name, f"missing, though {ANNOTATIONS} lists it")
+    height, width = entry.height, entry.width
     objects, crowds = [], []
     for annotation in annotations:
-        where = f"{folder / ANNOTATIONS}: annotation {annotation['id']}"
-        rle = segmentation_rle(annotation["segmentation"], height, width, where)
+        where = f"{folder / ANNOTATIONS}: annotation {annotation.id}"
+        rle = segmentation_rle(annotation.segmentation, height, width, where)
         if not masks.area([rle])[0]:
             continue
         x, y, w, h = (float(value) for value in masks.boxes([rle])[0])
-        if annotation.get("iscrowd"):
+        if annotation.iscrowd:
             crowds.append((x, y, w, h))
         else:
-            objects.append(SourceObject(annotation["category_id"], rle["counts"], (x, y, w, h)))
+            objects.append(SourceObject(annotation.category_id, rle["counts"], (x, y, w, h)))
     return SourceImage(path, height, width, tuple(objects), tuple(crowds))

@@ -116,7 +116,7 @@ def test_crowds_are_boxes_and_empty_annotations_are_nothing(write):
         ([[1, 1, 9, 1, 9, 9, 4]], "alternating x and y"),
         ({"size": [HEIGHT, WIDTH], "counts": "z" * 60}, "annotation 9"),
         ({"size": [HEIGHT, WIDTH], "counts": ""}, "is empty or has an invalid"),
-        (None, "annotation 9"),
+        (None, "annotations.0.segmentation"),
     ],
 )
 def test_a_broken_mask_is_named(write, segmentation, said):
@@ -178,6 +178,18 @@ def test_a_code_that_does_not_fill_the_image_is_refused(code):
         segmentation_rle(segmentation, HEIGHT, WIDTH, "here")
 
 
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "link.png", "a\0.png", ".."])
+def test_no_image_is_read_from_elsewhere(write, name):
+    folder = write([])
+    Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "outside.png")
+    (folder / "images" / "link.png").symlink_to(folder / "outside.png")
+    document = json.loads((folder / "instances.json").read_text())
+    document["images"][0]["file_name"] = name
+    (folder / "instances.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"not a path inside|a link to a file outside"):
+        read_source(folder)
+
+
 def test_what_is_missing_is_named(write, tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read_source(tmp_path / "nowhere")
@@ -194,9 +206,9 @@ def test_what_is_missing_is_named(write, tmp_path):
     [
         ("{", "not JSON"),
         ("[]", "not COCO"),
-        ('{"images": []}', "no 'annotations'"),
+        ('{"images": []}', "annotations: Field required"),
         (
-            '{"images": [], "annotations": [{"image_id": 4}]}',
+            '{"images": [], "annotations": [{"id": 1, "image_id": 4, "category_id": 1}]}',
             "no image has the id 4 of an annotation",
         ),
     ],
