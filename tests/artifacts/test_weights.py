@@ -45,7 +45,7 @@ def test_an_absurd_description_is_refused_before_anything_is_allocated(tmp_path,
     begun = time.perf_counter()
     with pytest.raises(InputError, match=r"^[^\n]*/w: (not the weights|its description)"):
         MaskRcnn.load(path, 0.5, 10)
-    assert time.perf_counter() - begun < 10
+    assert time.perf_counter() - begun < 60
 
 
 @pytest.mark.parametrize(
