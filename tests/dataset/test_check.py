@@ -119,6 +119,7 @@ def test_suggested_parameters_depend_on_the_number_and_size_of_photographs():
     assert small["proposals"]["sharpmask"] == {"min_scale": -0.5, "max_scale": 2.0}
     assert large["proposals"]["sharpmask"] == {"min_scale": -5.5, "max_scale": -3.0}
     for settings in (small, large):
+        assert settings["prm"]["schedule"]["backbone_lr_factor"] == 0
         schedule = settings["mask_rcnn"]["schedule"]
         assert settings["sampler"]["draws_per_peak"] == schedule["epochs"]
         architecture = settings["mask_rcnn"]["architecture"]
