@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals
@@ -37,6 +38,7 @@ from pipeline.classifier.training import (
     untrained,
 )
 from pipeline.common import masks, runtime
+from pipeline.common.masks import Rle
 from pipeline.detectors.mask_rcnn.inference import predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
@@ -58,6 +60,8 @@ from stages.common.shelf import Shelf
 
 # Number of photographs, and of training samples, that are timed.
 TIMED = 4
+# Window in which masks of an untrained SharpMask are averaged: height and width in pixels.
+SMOOTHED = (15, 15)
 # Largest measured mean size of a stored SharpMask proposal, see docs/performance.md.
 MASK_BYTES = 430
 # Both import torch: the process of the stage, and the server that its workers are forked from.
@@ -190,6 +194,10 @@ class _InTheMiddle:
         label = np.array(self._split.labels(photograph), np.int16)
         return Instances(masks.encode(shape) * len(label), label, np.ones(len(label), np.float32))
 
+    def alternatives(self, _: str, /) -> Instances:
+        """Return none."""
+        return Instances.none()
+
 
 def _classifier(
     network: Prm, few: Split, parameters: PrmParameters, photographs: int
@@ -273,6 +281,8 @@ def _rehearse(
     image, decoding = _timed(few.image, photograph)
     peaks, locating = _timed(locate, prm, image, few.labels(photograph), settings.peaks)
     proposals, proposing = _timed(propose, photograph)
+    if _trains_sharpmask(settings.proposals):
+        proposals = _smoothed(proposals)
     _, drawing = _timed(draw, peaks, proposals, settings.sampler, np.random.default_rng(0))
     instances, predicting = _timed(predict, detector, image, settings.predictions.flip)
     _, refining = _timed(refine, instances, proposals, settings.refinement)
@@ -295,6 +305,19 @@ def _rehearse(
 def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
     maps: torch.Tensor = network(as_input(network, image))[0]
     return maps.float().cpu()
+
+
+def _smoothed(proposals: Proposals) -> Proposals:
+    """Smooth the masks of an untrained SharpMask.
+
+    They are ragged: the codes are several times as long as those of a trained one, and so is the
+    time of all that compares them.
+    """
+    smooth: list[Rle] = []
+    for mask in proposals.masks:
+        decoded = masks.decode([mask], *mask["size"]).astype(np.float32)
+        smooth += masks.encode(ndimage.uniform_filter(decoded, (1, *SMOOTHED)) > 0.5)
+    return Proposals(smooth, proposals.score)
 
 
 def _trains_sharpmask(parameters: ProposalsParameters) -> bool:

@@ -58,6 +58,23 @@ class Draws:
             score=proposals.score[number],
         )
 
+    def likely(self, proposals: Proposals) -> Instances:
+        """Return every candidate that is more likely than the mean candidate of its peak.
+
+        Each has the class of its peak, those of peaks that are not kept too, and its objectness as
+        score.
+        """
+        pairs = {
+            (int(label), int(number))
+            for label, numbers, chances in zip(
+                self.label, self.candidate, self.probability, strict=True
+            )
+            for number in numbers[chances > chances.mean()]
+        }
+        label, number = np.array(sorted(pairs), np.int64).reshape(-1, 2).T
+        masks = [proposals.masks[k] for k in number]
+        return Instances(masks, label.astype(np.int16), proposals.score[number])
+
 
 class DrawWriter(RaggedWriter):
     """Writes a store of draws."""

@@ -35,6 +35,19 @@ class Instances:
     label: NDArray[np.int16]
     score: NDArray[np.float32]
 
+    @classmethod
+    def none(cls) -> "Instances":
+        """Return no instances."""
+        return cls([], np.zeros(0, np.int16), np.zeros(0, np.float32))
+
+    def __add__(self, others: "Instances") -> "Instances":
+        """Append other instances of the same image."""
+        return Instances(
+            self.masks + others.masks,
+            np.concatenate([self.label, others.label]),
+            np.concatenate([self.score, others.score]),
+        )
+
     def take(self, rows: NDArray[np.integer[Any]]) -> "Instances":
         """Select instances by index, int (k,)."""
         return Instances([self.masks[row] for row in rows], self.label[rows], self.score[rows])

@@ -144,7 +144,7 @@ def retrieve(
     rles = _candidates(proposals, parameters)
     numbers = np.flatnonzero(peaks.value >= parameters.min_peak_height)
     if not rles or not len(numbers):
-        return Instances([], np.zeros(0, np.int16), np.zeros(0, np.float32))
+        return Instances.none()
     label = peaks.label[numbers]
     pair_scores = scores(
         warp_masks(rles, image_size),

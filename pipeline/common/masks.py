@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 _DECODE_BATCH_SIZE = 64
+# At most so many masks are compared without use of the symmetry.
+_SMALL_BLOCK = 16
 
 
 class Rle(TypedDict):
@@ -138,6 +140,18 @@ def iou(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     return _overlap(first, second, over_first=False)
 
 
+def iou_of_pairs(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """IoU of every two of n masks, float64 (n, n): `iou(rles, rles)` in about half the time.
+
+    The matrix is symmetric: the upper right quarter is copied to the lower left one.
+    """
+    if len(rles) <= _SMALL_BLOCK:
+        return iou(rles, rles)
+    first, second = rles[: len(rles) // 2], rles[len(rles) // 2 :]
+    across = iou(first, second)
+    return np.block([[iou_of_pairs(first), across], [across.T, iou_of_pairs(second)]])
+
+
 def overlap_with_smaller(rles: Sequence[Rle]) -> NDArray[np.float64]:
     """Intersection over the area of the smaller mask, for every pair: float64 (n, n).
 
@@ -175,7 +189,7 @@ def nms(rles: Sequence[Rle], threshold: float, kept: Sequence[Rle] = ()) -> NDAr
     """
     candidates = np.flatnonzero((iou(rles, kept) <= threshold).all(axis=1))
     remaining = [rles[index] for index in candidates.tolist()]
-    return candidates[greedy_nms(iou(remaining, remaining), threshold)]
+    return candidates[greedy_nms(iou_of_pairs(remaining), threshold)]
 
 
 def greedy_nms(similarity: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:

@@ -140,7 +140,7 @@ def _chances(
     if parameters.agreement_power == 0:
         return chances
     of_candidates = [proposals.masks[number] for number in candidates]
-    return agreed(chances, masks.iou(of_candidates, of_candidates), parameters.agreement_power)
+    return agreed(chances, masks.iou_of_pairs(of_candidates), parameters.agreement_power)
 
 
 def probabilities(objectness: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ Not in the paper. Only detections of a class that the image is tagged with are u
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.artifacts.instances import Instances, InstanceStore
 from pipeline.artifacts.split import Split
@@ -41,14 +42,27 @@ class SelfTrainingMasks:
             return detections
         before = self._before.instances(image_id, epoch)
         missing = before.take(np.flatnonzero(~np.isin(before.label, detections.label)))
-        return Instances(
-            detections.masks + missing.masks,
-            np.concatenate([detections.label, missing.label]),
-            np.concatenate([detections.score, missing.score]),
-        )
+        return detections + missing
+
+    def alternatives(self, image_id: str, /) -> Instances:
+        """Return detections with too low a score; earlier masks for tags without a detection."""
+        tagged = self._tagged(image_id)
+        weak = tagged.take(np.flatnonzero(~self._strong(tagged)))
+        if image_id not in self._before:
+            return weak
+        before = self._before.alternatives(image_id)
+        return weak + before.take(np.flatnonzero(~np.isin(before.label, tagged.label)))
 
     def _detections(self, image_id: str) -> Instances:
+        tagged = self._tagged(image_id)
+        return tagged.take(np.flatnonzero(self._strong(tagged)))
+
+    def _tagged(self, image_id: str) -> Instances:
         found = self._found.instances(image_id)
-        tagged = found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
-        kept = tagged.score >= self._min_relative_score * tagged.best_of_class()
-        return tagged.take(np.flatnonzero(kept))
+        return found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
+
+    def _strong(self, tagged: Instances) -> NDArray[np.bool_]:
+        strong: NDArray[np.bool_] = (
+            tagged.score >= self._min_relative_score * tagged.best_of_class()
+        )
+        return strong

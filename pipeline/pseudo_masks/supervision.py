@@ -20,6 +20,10 @@ class Supervision(Protocol):
         """Return the instances of an image in an epoch."""
         ...
 
+    def alternatives(self, image_id: str, /) -> Instances:
+        """Return further masks of an image that may be objects, so they are not background."""
+        ...
+
 
 class PseudoMasks:
     """The proposals drawn for the peaks of a split's images, a new draw at each epoch.
@@ -46,6 +50,10 @@ class PseudoMasks:
     def instances(self, image_id: str, epoch: int, /) -> Instances:
         """Return the pseudo masks of an image in an epoch."""
         return self._drawn[image_id].instances(self._proposals.proposals(image_id), epoch)
+
+    def alternatives(self, image_id: str, /) -> Instances:
+        """Return the likely candidates of all peaks of an image, the drawn ones among them."""
+        return self._drawn[image_id].likely(self._proposals.proposals(image_id))
 
 
 def _check_draws(draws: DrawStore, drawn: int, epochs: int) -> None:

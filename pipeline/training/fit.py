@@ -110,7 +110,7 @@ def fit(
     steps = math.ceil(len(training.samples) / schedule.batch_size)
     optimizer = make_optimizer(network, schedule)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(schedule, steps))
-    run = _Run(network, optimizer, rates, processes, steps)
+    run = _Run(network, optimizer, rates, processes, steps, schedule.ema_decay)
     run.resume(checkpoint)
     loader = make_loader(
         training.samples, schedule, seed, run.step, processes, training.aspect_ratios
@@ -131,6 +131,7 @@ def fit(
                 run.save_now_and_then(checkpoint)
             log(run.history[-1])
     run.save(checkpoint)
+    network.load_state_dict(run.average, strict=False)
     network.eval()
     return run.history[-1]
 
@@ -142,6 +143,9 @@ class _Run:
     network, optimizer, rates : the network, its optimizer and its learning rate scheduler.
     processes : that train together.
     steps_an_epoch : number of steps per epoch.
+    ema_decay : decay per step of `average`.
+    average : exponential moving average of the floating-point entries of the network's state; empty
+        if `ema_decay` is 0. It begins with the state before the first step.
     sums : sum of every term of the loss over the steps of the current epoch.
     history : means of every term in each finished epoch.
     saved : time of the last checkpoint, in seconds of the monotonic clock.
@@ -152,10 +156,31 @@ class _Run:
     rates: torch.optim.lr_scheduler.LRScheduler
     processes: Processes
     steps_an_epoch: int
+    ema_decay: float
+    average: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.ema_decay:
+            self.average = {name: value.clone() for name, value in self._floats().items()}
+
+    def update_average(self) -> None:
+        """Update the moving average after a step.
+
+        At first the decay is lower, so that the average forgets the weights before training: that
+        of TensorFlow's ExponentialMovingAverage with `num_updates`.
+        """
+        if self.ema_decay:
+            decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+            values = [value.detach() for value in self._floats().values()]
+            torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+
+    def _floats(self) -> dict[str, Tensor]:
+        state = self.network.state_dict()
+        return {name: value for name, value in state.items() if value.is_floating_point()}
 
     def note(self, terms: Mapping[str, Tensor], what: str) -> None:
         """Record the terms of a step, and at the end of an epoch their means.
@@ -213,6 +238,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
         self.step, self.history = state["step"], state["history"]
+        self.average = {name: value.to(device) for name, value in state["average"].items()}
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
 
     def _is_finite(self) -> bool:
@@ -223,6 +249,7 @@ class _Run:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
+            "average": self.average,
             "step": self.step,
             "sums": self.sums,
             "history": self.history,
@@ -249,6 +276,7 @@ def _step(run: _Run, loss: Loss, clip: float, seed: int, batch: Any) -> dict[str
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), clip)
     run.optimizer.step()
     run.rates.step()
+    run.update_average()
     means = whole / counts
     return {**dict(zip(terms, means, strict=True)), "loss": means.sum()}
 

@@ -49,6 +49,13 @@ class Schedule(Parameters):
     max_grad_norm: NonNegativeFloat = Field(
         0.0, description="norm to which larger gradients are clipped; 0: no clipping"
     )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of an moving average (EMA) of the weights, with which the "
+        "training ends; 0: off",
+    )
 
 
 def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

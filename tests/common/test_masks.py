@@ -81,3 +81,10 @@ def test_no_masks():
     assert masks.contains([], np.zeros((3, 2), int)).shape == (0, 3)
     assert masks.area([]).shape == (0,)
     assert masks.boxes([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 17, 75])
+def test_iou_of_pairs_is_the_iou_of_all_with_all(count):
+    rng = np.random.default_rng(count)
+    rles = masks.encode(rng.random((count, 9, 11)) < 0.3)
+    np.testing.assert_array_equal(masks.iou_of_pairs(rles), masks.iou(rles, rles))

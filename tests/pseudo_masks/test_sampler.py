@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from pipeline.artifacts.draws import Draws
 from pipeline.artifacts.peaks import Points
 from pipeline.artifacts.proposals import Proposals
 from pipeline.common import masks
@@ -172,3 +173,21 @@ def test_a_temperature_without_meaning_says_how_to_ask_for_the_argmax(temperatur
         InputError, match=r"sampler\.temperature = .*above 0.*1e-6 .*highest objectness"
     ):
         SamplerParameters.parse(values, "sampler")
+
+
+def test_likely_candidates_are_possible_objects():
+    shapes = np.zeros((4, 8, 8), bool)
+    for number, shape in enumerate(shapes):
+        shape[: number + 1] = True
+    proposals = Proposals(masks.encode(shapes), np.array([0.9, 0.8, 0.7, 0.6], np.float32))
+    draws = Draws(
+        label=np.array([1, 0, 1], np.int16),
+        candidate=[np.array(numbers, np.int32) for numbers in ([0, 1, 2], [2, 3], [1, 2])],
+        probability=[np.array(c, np.float32) for c in ([0.4, 0.5, 0.1], [0.3, 0.7], [0.6, 0.4])],
+        draw=np.array([[2], [2], [1]], np.int32),
+        kept=np.array([True, True, False]),
+    )
+    likely = draws.likely(proposals)
+    assert likely.label.tolist() == [0, 1, 1]
+    assert masks.area(likely.masks).tolist() == [32, 8, 16]
+    np.testing.assert_array_equal(likely.score, proposals.score[[3, 0, 1]])

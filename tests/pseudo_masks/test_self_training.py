@@ -31,6 +31,9 @@ class Drawn:
     def instances(self, image_id, visit):
         return instances((0, visit), (1, visit))
 
+    def alternatives(self, image_id):
+        return instances((0, 5), (1, 6))
+
 
 @pytest.fixture
 def relabelled(tmp_path):
@@ -77,3 +80,10 @@ def test_an_image_counts_that_had_a_draw_or_has_a_find(relabelled):
 
 def test_nothing_is_found_in_an_image_without_tags(relabelled):
     assert described(relabelled.instances("untagged", 4)) == [(0, 4), (1, 4)]
+
+
+def test_possible_objects_are_weak_detections_and_earlier_masks(relabelled):
+    assert described(relabelled.alternatives("both")) == [(0, 16)]
+    assert described(relabelled.alternatives("cat")) == [(1, 6)]
+    assert described(relabelled.alternatives("none")) == [(0, 5), (1, 6)]
+    assert described(relabelled.alternatives("bare")) == []

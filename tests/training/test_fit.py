@@ -112,6 +112,42 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert curves[0].read_text() == curves[1].read_text()
 
 
+def test_the_average_of_the_weights_is_what_remains(tmp_path):
+    rate = {"learning_rate": 0.01, "optimizer": "sgd", "epochs": 1, "warmup_steps": 0}
+    state, seen = {}, []
+
+    def loss(batch):
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        points, sums = batch
+        return {"squared": Mean((network(points)[:, 0] - sums).square().sum(), len(sums))}
+
+    for decay in (0.0, 0.15):
+        runtime.seed_everything(0)
+        network = nn.Linear(2, 1)
+        seen.clear()
+        training = Training("test", network, loss, Points(), schedule(ema_decay=decay, **rate), 0)
+        fit(training, tmp_path / f"{decay}.pt", curves(tmp_path / str(decay)))
+        state[decay] = {name: value.clone() for name, value in network.state_dict().items()}
+    after = [*seen[1:], state[0.0]]
+    expected = seen[0]
+    for step, weights in enumerate(after):  # at first with the decay 1 / 10, then 2 / 11
+        decay = min(0.15, (1 + step) / (10 + step))
+        expected = {n: decay * expected[n] + (1 - decay) * weights[n] for n in weights}
+    torch.testing.assert_close(state[0.15], expected)
+    assert not torch.equal(state[0.15]["weight"], state[0.0]["weight"])
+
+
+def test_a_killed_run_goes_on_to_the_same_average(tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", "0")
+    whole, _ = train(tmp_path / "whole", ema_decay=0.9)
+    with pytest.raises(InputError):
+        train(tmp_path / "cut", Points(fatal=2), ema_decay=0.9)
+    resumed, _ = train(tmp_path / "cut", ema_decay=0.9)
+    finished, _ = train(tmp_path / "cut", ema_decay=0.9)  # from its last checkpoint
+    assert_same(whole, resumed)
+    assert_same(whole, finished)
+
+
 def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("WISE_CHECKPOINT_SECONDS", "0")
     whole, _ = train(tmp_path / "whole")

@@ -8,8 +8,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from scipy import ndimage
 
+from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.split import Photograph, Split
+from pipeline.common import masks
 from pipeline.common.errors import InputError
 from pipeline.dataset.scenes.files import draw_coco
 from tests.support import ROOT
@@ -101,3 +104,17 @@ def test_imported_proposals_are_read(splits, tmp_path):
 def test_masks_that_teach_nothing_are_named(splits):
     with pytest.raises(InputError, match="no object with a mask and a longer side of at least 900"):
         estimate.estimate(splits, settings(sharpmask={"min_object_size": 900.0}))
+
+
+def test_ragged_masks_are_smoothed_to_the_size_of_those_of_a_trained_network():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:375, :500]
+    ellipse = ((y - 190) / 110) ** 2 + ((x - 250) / 150) ** 2 < 1
+    soft = ndimage.gaussian_filter(ellipse.astype(float), 8)
+    noise = ndimage.uniform_filter(rng.normal(size=(3, 375, 500)), (1, 3, 3))
+    ragged = Proposals(masks.encode(soft + noise / 2 > 0.5), np.ones(3, np.float32))
+    smooth = estimate._smoothed(ragged)
+    before, after = ([len(mask["counts"]) for mask in one.masks] for one in (ragged, smooth))
+    assert min(before) > 3000
+    assert max(after) < 1000
+    assert masks.iou(ragged.masks, smooth.masks).diagonal().min() > 0.8

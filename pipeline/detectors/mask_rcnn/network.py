@@ -20,8 +20,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.roi_heads import maskrcnn_inference
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import initLevelMapper
@@ -30,6 +30,7 @@ from torchvision.transforms.v2.functional import resize
 from pipeline.artifacts.weights import load_network
 from pipeline.backbones.backbone import Backbone
 from pipeline.common.parameters import Parameters
+from pipeline.detectors.mask_rcnn.ignoring import IgnoringHeads, IgnoringProposalNetwork
 
 STRIDES = (4, 8, 16, 32)
 # Image sides are padded to multiples of the coarsest stride of the backbone.
@@ -109,6 +110,7 @@ class MaskRcnn(nn.Module):
     weights : weights of the backbone, see `Backbone`. Its batch norm is frozen.
     min_score : detections with a score above it are kept.
     max_detections : maximum number of detections per image.
+    max_background_iou : in training, see `ignoring`.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class MaskRcnn(nn.Module):
         weights: str,
         min_score: float = 0.05,
         max_detections: int = 100,
+        max_background_iou: float = 1.0,
     ) -> None:
         super().__init__()
         self.description = description
@@ -128,6 +131,7 @@ class MaskRcnn(nn.Module):
         )
         self.rpn = _region_proposal_network(architecture)
         self.heads = _heads(architecture, len(description.classes) + 1, min_score, max_detections)
+        self.rpn.max_background_iou = self.heads.max_background_iou = max_background_iou
         self._anchors, self._rois = _seeded(self.rpn), _seeded(self.heads)
 
     @classmethod
@@ -150,7 +154,8 @@ class MaskRcnn(nn.Module):
         images : float (n, 3, h, w) in 0..1, padded; h and w are multiples of 32.
         sizes : height and width of each image without its padding.
         targets : the m objects of each image; m may be 0. `boxes`, float32 (m, 4), x1 y1 x2 y2 in
-            pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w).
+            pixels; `labels`, int64 (m,), from 1; `masks`, uint8 (m, h, w). If `max_background_iou`
+            is below 1, also `alternatives`, float32 (k, 4), boxes of possible objects.
         seeds : for each image, the seed of the sampled regions.
 
         Returns
@@ -206,8 +211,8 @@ class MaskRcnn(nn.Module):
         heads: Any = self.heads
         with _full_precision(images):
             (seen, seen_mirrored), _ = self.rpn(ImageList(images, sizes), features)
-            regions = torch.cat([seen, _mirror(seen_mirrored, size)])
-            pooled = heads.box_roi_pool(features, [regions, _mirror(regions, size)], sizes)
+            regions = torch.cat([seen, mirror(seen_mirrored, size)])
+            pooled = heads.box_roi_pool(features, [regions, mirror(regions, size)], sizes)
             logits, offsets = heads.box_predictor(heads.box_head(pooled))
             log_probabilities = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
             offsets = offsets.unflatten(0, (2, -1)).unflatten(2, (-1, 4))
@@ -215,7 +220,7 @@ class MaskRcnn(nn.Module):
             (boxes,), (scores,), (labels,) = heads.postprocess_detections(
                 log_probabilities, offsets.mean(0).flatten(1), [regions], [size]
             )
-            pooled = heads.mask_roi_pool(features, [boxes, _mirror(boxes, size)], sizes)
+            pooled = heads.mask_roi_pool(features, [boxes, mirror(boxes, size)], sizes)
             mask_logits = heads.mask_predictor(heads.mask_head(pooled))
             masks, masks_mirrored = maskrcnn_inference(mask_logits, [labels, labels])
         both = (masks + masks_mirrored.flip(3)) / 2
@@ -279,7 +284,7 @@ def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     return padded, sizes
 
 
-def _mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Mirror boxes (n, 4), x1 y1 x2 y2, in an image of the given size (height, width)."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([size[1] - right, top, size[1] - left, bottom], 1)
@@ -290,14 +295,14 @@ def _full_precision(images: Tensor) -> torch.autocast:
     return torch.autocast(images.device.type, enabled=False)
 
 
-def _region_proposal_network(architecture: Architecture) -> nn.Module:
+def _region_proposal_network(architecture: Architecture) -> IgnoringProposalNetwork:
     # One level more than the backbone's maps: the feature pyramid adds a coarser one.
     levels = range(len(architecture.strides) + 1)
     sides = [(architecture.anchor_size * 2**level,) for level in levels]
     anchors = AnchorGenerator(tuple(sides), ((0.5, 1.0, 2.0),) * len(sides))
     head = RPNHead(architecture.channels, anchors.num_anchors_per_location()[0])
     kept = {"training": architecture.rpn_post_nms_top_n, "testing": architecture.rpn_post_nms_top_n}
-    network: nn.Module = RegionProposalNetwork(
+    return IgnoringProposalNetwork(
         anchors,
         head,
         fg_iou_thresh=0.7,
@@ -308,15 +313,14 @@ def _region_proposal_network(architecture: Architecture) -> nn.Module:
         post_nms_top_n=kept,
         nms_thresh=0.7,
     )
-    return network
 
 
 def _heads(
     architecture: Architecture, classes: int, min_score: float, max_detections: int
-) -> nn.Module:
+) -> IgnoringHeads:
     channels, features = architecture.channels, architecture.box_features
     mask_layers = (channels,) * architecture.mask_layers
-    heads: nn.Module = RoIHeads(
+    return IgnoringHeads(
         box_roi_pool=_pool(_BOX_CELLS, architecture.strides),
         box_head=TwoMLPHead(channels * _BOX_CELLS**2, features),
         box_predictor=FastRCNNPredictor(features, classes),
@@ -332,7 +336,6 @@ def _heads(
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )
-    return heads
 
 
 def _seeded(part: Any) -> SeededSampler:

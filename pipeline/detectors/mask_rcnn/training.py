@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from pipeline.artifacts.split import Split
+from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import load_weights
 from pipeline.common import masks, runtime
 from pipeline.common.parameters import Parameters
@@ -20,6 +20,7 @@ from pipeline.detectors.mask_rcnn.network import (
     MaskRcnn,
     MaskRcnnDescription,
     fit_size,
+    mirror,
     pad,
     to_size,
 )
@@ -55,6 +56,13 @@ class MaskRcnnParameters(Parameters):
         ge=0,
         lt=1,
         description="largest change of brightness, contrast and saturation, as a fraction",
+    )
+    max_background_iou: float = Field(
+        ge=0,
+        le=1,
+        description="maximum IoU of a background region with the box of a possible object; regions "
+        "above it are ignored. Possible objects are likely candidates that were not drawn, and, "
+        "after the first round, detections with too low a score. 1: no limit",
     )
     rounds: PositiveInt = Field(
         description="number of trainings; from the second on, on the detections of the previous one"
@@ -103,10 +111,21 @@ class MaskedPhotographs:
             torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
         )[0]
         rng = sample.generator(self._parameters.seed)
+        possible = self._possible(photograph, size)
         if rng.random() < self._parameters.hflip_prob:
-            image, shapes = image.flip(2), shapes.flip(2)
+            image, shapes, possible = image.flip(2), shapes.flip(2), mirror(possible, size)
         image = jitter_colors(image, rng, self._parameters.color_jitter)
-        return image, target(shapes, instances.label), int(rng.integers(2**63))
+        wanted = {**target(shapes, instances.label), "alternatives": possible}
+        return image, wanted, int(rng.integers(2**63))
+
+    def _possible(self, photograph: Photograph, size: tuple[int, int]) -> Tensor:
+        """Return the boxes of possible objects in an image of a size, float32 (k, 4)."""
+        if self._parameters.max_background_iou == 1:
+            return torch.zeros(0, 4)
+        corners = masks.boxes(self._objects.alternatives(photograph.id).masks)
+        corners[:, 2:] += corners[:, :2]
+        scale = (size[1] / photograph.width, size[0] / photograph.height) * 2
+        return torch.from_numpy((corners * scale).astype(np.float32))
 
     def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
         """Pad the images to a common size and stack them."""
@@ -181,7 +200,11 @@ def detector_training(
     samples = MaskedPhotographs(split, objects, parameters)
     runtime.seed_everything(parameters.seed)
     description = MaskRcnnDescription(classes=split.classes, architecture=parameters.architecture)
-    network = MaskRcnn(description, parameters.weights if start is None else "none")
+    network = MaskRcnn(
+        description,
+        parameters.weights if start is None else "none",
+        max_background_iou=parameters.max_background_iou,
+    )
     if start is not None:
         load_weights(start, network)
     network.backbone.train_last_layers(parameters.trainable_backbone_layers)

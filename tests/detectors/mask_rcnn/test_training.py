@@ -46,6 +46,7 @@ PARAMETERS = {
     "trainable_backbone_layers": 5,
     "hflip_prob": 0.5,
     "color_jitter": 0.2,
+    "max_background_iou": 1.0,
     "rounds": 1,
     "min_relative_score": 0.5,
     "max_overlap": 0.6,
@@ -181,6 +182,25 @@ def test_boxes_of_masks_are_those_of_the_definition(density):
     shapes = (random < density).to(torch.uint8)
     for given in (shapes, shapes.flip(2), shapes[:1], shapes[:0]):
         torch.testing.assert_close(mask_boxes(given), boxes_by_definition(given), rtol=0, atol=0)
+
+
+def test_possible_objects_are_resized_and_mirrored_with_the_image(world):
+    architecture = {**PARAMETERS["architecture"], "min_size": 96, "max_size": 200}
+    given = {"architecture": architecture, "max_background_iou": 0.7}
+
+    class Alternatives(PseudoMasks):
+        def alternatives(self, image_id):
+            return super().instances(image_id, 0)
+
+    for hflip_prob, expected in ((0, [[0, 0, 60, 40]]), (1, [[68, 0, 128, 40]])):
+        pseudo_masks = Alternatives(world.split, *world.stores, 2)
+        settings = parameters(**given, hflip_prob=hflip_prob)
+        samples = MaskedPhotographs(world.split, pseudo_masks, settings)
+        _, wanted, _ = samples[EpochSample(1, 0)]
+        first = wanted["alternatives"].tolist()[:1]
+        assert first == expected
+    _, wanted, _ = samples_of(world, parameters())[EpochSample(1, 0)]
+    assert wanted["alternatives"].shape == (0, 4)
 
 
 def test_a_batch_is_padded_to_multiples_of_32(world):
