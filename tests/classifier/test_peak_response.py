@@ -125,7 +125,7 @@ def test_no_peaks_no_maps():
 
 
 class PlainRule(torch.autograd.Function):
-    """PRM's rule as it is written, everything worked anew at every backward pass."""
+    """PRM's rule as it is written, everything computed again in every backward pass."""
 
     @staticmethod
     def forward(ctx, convolution, below):

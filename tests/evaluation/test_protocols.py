@@ -335,7 +335,7 @@ SHAPES = [square(0, 0, 6), square(8, 8, 5), square(8, 20, 4)]
 
 
 def write_pseudo_masks(proposals, draws):
-    """One image: dogs' peaks drew proposals 2, 1 and 2, a cat's 1; the second visit another."""
+    """One image: dogs' peaks drew proposals 2, 1 and 2, a cat's 1; the second epoch another."""
     with ProposalWriter(proposals, "boxes", "nobody's masks", {}) as writer:
         writer.add(
             "a",

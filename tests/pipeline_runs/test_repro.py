@@ -1,4 +1,4 @@
-"""The whole pipeline, tiny: the tables, what is cached, what is not, and the door to the truth.
+"""The whole pipeline, tiny: the tables, what is cached, what is not, and who reads the truth.
 
 Every stage runs for real, on a few small scenes in a folder in VOC's form.
 """

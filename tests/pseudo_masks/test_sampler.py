@@ -25,19 +25,19 @@ def scene(points):
     return peaks, Proposals(masks.encode(squares), OBJECTNESS)
 
 
-def parameters(temperature, visits, agreement=0.0, max_overlap=1.0):
+def parameters(temperature, epochs, agreement=0.0, max_overlap=1.0):
     return SamplerParameters(
         temperature=temperature,
         agreement_power=agreement,
         max_overlap=max_overlap,
-        draws_per_peak=visits,
+        draws_per_peak=epochs,
         seed=0,
     )
 
 
-def draws(temperature, visits=20_000, points=((20, 20),), agreement=0.0):
+def draws(temperature, epochs=20_000, points=((20, 20),), agreement=0.0):
     peaks, proposals = scene(points)
-    settings = parameters(temperature, visits, agreement)
+    settings = parameters(temperature, epochs, agreement)
     return draw(peaks, proposals, settings, np.random.default_rng(0))
 
 
@@ -69,11 +69,11 @@ def test_only_proposals_that_contain_the_peak():
     assert len(result.label) == 2  # the peak in the corner is in no proposal
 
 
-def test_more_visits_leave_the_first_as_they_were():
+def test_more_epochs_leave_the_first_as_they_were():
     np.testing.assert_array_equal(draws(1.0, 9).draw[:, :4], draws(1.0, 4).draw)
 
 
-def test_every_visit_is_a_fresh_draw():
+def test_every_epoch_is_a_fresh_draw():
     assert len(set(draws(1.0, 50).draw[0])) > 1
 
 
@@ -110,7 +110,7 @@ def test_any_power_of_agreement_leaves_probabilities():
     np.testing.assert_allclose(chances, [0.5, 0.5, 0.0])
 
 
-def test_pseudo_masks_of_a_visit_count_a_proposal_once_a_class():
+def test_pseudo_masks_of_an_epoch_count_a_proposal_once_per_class():
     peaks, proposals = scene([(20, 20), (19, 19)])
     result = draw(peaks, proposals, parameters(1e-6, 1), np.random.default_rng(0))
     instances = result.instances(proposals, epoch=0)

@@ -23,13 +23,13 @@ def instances(*numbered):
 
 
 class Drawn:
-    """Pseudo masks that move with the visits; the image `bare` has none."""
+    """Pseudo masks that move with the epochs; the image `bare` has none."""
 
     def __contains__(self, image_id):
         return image_id != "bare"
 
-    def instances(self, image_id, visit):
-        return instances((0, visit), (1, visit))
+    def instances(self, image_id, epoch):
+        return instances((0, epoch), (1, epoch))
 
     def alternatives(self, image_id):
         return instances((0, 5), (1, 6))

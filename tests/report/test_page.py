@@ -216,7 +216,7 @@ def either(request, page, blind):
 
 
 def parse(page):
-    """Parse as browsers do; whatever they would have to mend is an error."""
+    """Parse as browsers do; whatever they would have to repair is an error."""
     return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
 
 

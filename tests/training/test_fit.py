@@ -19,7 +19,7 @@ from stages.common.curves import curves
 
 
 class Points:
-    """Points of a plane and the sums of their coordinates, with noise drawn a visit."""
+    """Points of a plane and the sums of their coordinates, with noise drawn for each sample."""
 
     def __init__(self, fatal: int | None = None) -> None:
         self.fatal = fatal
@@ -27,9 +27,9 @@ class Points:
     def __len__(self) -> int:
         return 10
 
-    def __getitem__(self, visit: EpochSample):
-        point = torch.from_numpy(visit.generator(0).normal(size=2)).float()
-        value = point.sum() if visit.epoch != self.fatal else torch.tensor(float("nan"))
+    def __getitem__(self, sample: EpochSample):
+        point = torch.from_numpy(sample.generator(0).normal(size=2)).float()
+        value = point.sum() if sample.epoch != self.fatal else torch.tensor(float("nan"))
         return point, value
 
     def collate(self, samples):
@@ -37,16 +37,16 @@ class Points:
 
 
 class Unreadable(Points):
-    def __getitem__(self, visit: EpochSample):
-        if visit.item == 3:
+    def __getitem__(self, sample: EpochSample):
+        if sample.item == 3:
             raise InputError("photographs/3.jpg: broken image")
-        return super().__getitem__(visit)
+        return super().__getitem__(sample)
 
 
 class TooLarge(Points):
     """Points that cost the process its life, as a system short of memory takes it."""
 
-    def __getitem__(self, visit: EpochSample):
+    def __getitem__(self, sample: EpochSample):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

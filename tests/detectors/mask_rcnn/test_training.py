@@ -121,7 +121,7 @@ def samples_of(world, settings):
     return MaskedPhotographs(world.split, pseudo_masks, settings)
 
 
-def test_a_visit_shows_its_own_draws(world):
+def test_an_epoch_has_its_own_draws(world):
     samples = samples_of(world, parameters(hflip_prob=0))
     # EpochSample 0: proposal 0 twice for class 1, once; the one of a single row has no box.
     _, first, _ = samples[EpochSample(0, 0)]
@@ -138,7 +138,7 @@ def test_images_without_draws_are_skipped_and_counted(world):
     assert len(samples) == 2
 
 
-def test_too_few_visits(world):
+def test_too_few_draws(world):
     with pytest.raises(InputError, match=r"2 draws per peak.* schedule.epochs = 3"):
         samples_of(world, scheduled(epochs=3))
 
