@@ -13,10 +13,13 @@ from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
 from pipeline.evaluation.stage_quality import peak_quality, proposal_quality
 from pipeline.evaluation.summary import evaluate, mean_names
-from stages.common.parameters import read_parameters
+from stages.common.parameters import read_parameters, read_value
 from stages.common.run import run
 from stages.common.scratch import check_inputs, load_or_compute, scratch
 from stages.common.shelf import Shelf
+
+# Methods that dvc.yaml plots: their columns are there, if empty.
+PLOTTED = ("wise", "wise+refine", "community", "mask_rcnn_gt")
 
 
 def main() -> None:
@@ -64,10 +67,11 @@ def evaluate_methods(
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
             write_results(place, images, method.truth.classes)
-    for name in ("mask_rcnn_gt", "mask_rcnn_gt/train"):  # plots need their columns, even if empty
+    for name in PLOTTED:
         overlaps.setdefault(name, by_size.overlaps([]))
+        overlaps.setdefault(f"{name}/train", by_size.overlaps([]))
     tables.write_per_class(work / "per_class.csv", metrics)
-    tables.write_by_class(work / "by_class.csv", metrics, parameters.middle)
+    tables.write_by_class(work / "by_class.csv", metrics, parameters.middle, also="wise+refine")
     by_size.write_by_area(work / "by_area.csv", overlaps)
     by_size.write_by_count(work / "by_count.csv", overlaps)
     return metrics, differences(estimates, mean_names(parameters))
@@ -84,12 +88,18 @@ def evaluate_method(method: Method, parameters: EvaluationParameters) -> dict[st
 def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
     """Open the instances of every method on val and, with the suffix /train, on train."""
     drawn = FirstDraws(shelf.draws.open(), shelf.proposals["train"].open())
+    told = read_value("mask_rcnn.pseudo_masks")
+    detector = "wise" if told == "sampler" else "community+mask_rcnn"
     methods = {"pseudo_masks": Method(truth["train"], drawn, confidences=False)}
     for split, suffix in (("val", ""), ("train", "/train")):
         retrieved = shelf.retrieval[split].open()
         methods[f"prm{suffix}"] = Method(truth[split], retrieved, confidences=False)
-        methods[f"wise{suffix}"] = Method(truth[split], shelf.predictions[split].open())
-        methods[f"wise+refine{suffix}"] = Method(truth[split], shelf.refinement[split].open())
+        community = shelf.community_predictions[split].open()
+        if community.attributes["parameters"]["enabled"]:
+            methods[f"community{suffix}"] = Method(truth[split], community)
+        methods[f"{detector}{suffix}"] = Method(truth[split], shelf.predictions[split].open())
+        refined = shelf.refinement[split].open()
+        methods[f"{detector}+refine{suffix}"] = Method(truth[split], refined)
         upper_bound = shelf.mask_rcnn_gt[split].open()
         if upper_bound.attributes["parameters"]["enabled"]:
             methods[f"mask_rcnn_gt{suffix}"] = Method(truth[split], upper_bound)

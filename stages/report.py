@@ -48,11 +48,14 @@ def results(shelf: Shelf) -> Results:
     if proposals.attributes["method"] == "sharpmask":
         folder = shelf.curves("sharpmask")
         curves |= {f"sharpmask, {phase}": folder / phase for phase in ("deepmask", "sharpening")}
+    metrics = read_metrics(shelf.metrics)
+    if "community" in metrics:  # it is enabled
+        curves["community"] = shelf.curves("community")
     return Results(
         train=split_results(shelf, "train"),
         val=split_results(shelf, "val"),
         sources=PseudoMaskSources(shelf.peaks.open(), proposals, shelf.draws.open()),
-        metrics=read_metrics(shelf.metrics),
+        metrics=metrics,
         by_area=shelf.by_area,
         by_count=shelf.by_count,
         curves=curves,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.common import files, runtime
+from pipeline.common import runtime
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import read_source
 from pipeline.proposals.sharpmask.training import sharpmask_trainings
 from pipeline.training.fit import fit
-from pipeline.training.results import RESULTS, write_results
+from pipeline.training.results import RESULTS, write_empty_results, write_results
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters, read_value
 from stages.common.run import run
@@ -22,7 +22,11 @@ def main() -> None:
     method, origin = read_value("proposals.method"), str(read_value("proposals.source"))
     used = shelf.holds_sharpmask_of(method, origin)
     with scratch("sharpmask") as folder:
-        said = train(parameters, folder) if used else leave_empty(folder)
+        if used:
+            said = train(parameters, folder)
+        else:
+            write_empty_results(folder)
+            said = "not trained: proposals.method and proposals.source do not ask for it"
         if runtime.is_main_process():
             check_inputs(folder)
             for name in RESULTS:
@@ -41,14 +45,6 @@ def train(parameters: SharpMaskParameters, folder: Path) -> str:
         write_results(folder, network, network.description, losses)
     coarse, sharp = losses["deepmask"]["loss"], losses["sharpening"]["loss"]
     return f"{network.description.trained_on}, loss {coarse:.3f} of DeepMask, {sharp:.3f} sharpened"
-
-
-def leave_empty(folder: Path) -> str:
-    """Write empty results, because DVC expects the files, and return the reason in one line."""
-    (folder / "curves").mkdir(exist_ok=True)
-    files.write_bytes(folder / "weights.safetensors", b"")
-    files.write_json(folder / "metrics.json", {})
-    return "not trained: proposals.method and proposals.source do not ask for it"
 
 
 if __name__ == "__main__":

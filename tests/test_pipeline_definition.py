@@ -16,7 +16,9 @@ PARAMETERS = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
 TRUTH = "data/dataset/truth"
 # The upper bound is built and trained, and detects, as the detector does.
 PARAMETERS_OF_OTHERS = {
+    "community_predictions": ["community.enabled"],
     "mask_rcnn_gt": ["mask_rcnn", "predictions"],
+    "evaluation": ["mask_rcnn.pseudo_masks"],  # which name its rows have
     "sharpmask": ["proposals.method", "proposals.source"],  # whether it is trained at all
 }
 

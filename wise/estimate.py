@@ -39,6 +39,10 @@ from pipeline.classifier.training import (
 )
 from pipeline.common import masks, runtime
 from pipeline.common.masks import Rle
+from pipeline.community.inference import CommunityPredictionsParameters
+from pipeline.community.inference import predict as detect_among
+from pipeline.community.network import Community
+from pipeline.community.training import CommunityParameters, community_training
 from pipeline.detectors.mask_rcnn.inference import predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
@@ -82,6 +86,8 @@ class Settings(NamedTuple):
     sharpmask: SharpMaskParameters
     proposals: ProposalsParameters
     sampler: SamplerParameters
+    community: CommunityParameters
+    community_predictions: CommunityPredictionsParameters
     mask_rcnn: MaskRcnnParameters
     predictions: PredictionsParameters
     refinement: RefinementParameters
@@ -140,6 +146,16 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
         propose = _untrained_proposer(sharpmask, few, settings.proposals)
     else:
         propose = _proposer(splits["train"], settings.proposals)
+
+    if settings.community.enabled:
+        boxes = _RandomBoxes(few, settings.proposals.max_proposals)
+        community = community_training(few, boxes, settings.community)
+        seconds["community"] = _seconds(community, train)
+        stored += _bytes(community.network)
+        look = partial(_detect, few, community.network, boxes, settings.community_predictions)
+        with _one_thread():
+            looking = median(_timed(look, photograph)[1] for photograph in few.photographs)
+        seconds["community_predictions"] = (train + val) * looking / runtime.workers()
 
     rehearse = partial(_rehearse, few, prm, propose, detector, settings)
     with _one_thread():
@@ -251,6 +267,24 @@ def _seconds(training: Training[Any], items: int) -> float:
     return schedule.epochs * items / schedule.batch_size * a_step
 
 
+class _RandomBoxes:
+    """Stand-in for the boxes of proposals: as many as are used, anywhere in the photograph."""
+
+    def __init__(self, split: Split, count: int) -> None:
+        self._sizes = {p.id: (p.height, p.width) for p in split.photographs}
+        self._relative = torch.rand(count, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def __contains__(self, image_id: object, /) -> bool:
+        return image_id in self._sizes
+
+    def boxes(self, image_id: str, /) -> torch.Tensor:
+        """Give the boxes of an image, float32 (count, 4), x1 y1 x2 y2 in pixels."""
+        height, width = self._sizes[image_id]
+        corners = self._relative.sort(dim=1).values * torch.tensor([width - 1.0, height - 1.0])
+        corners[:, 1] += 1  # no side is 0
+        return corners.flatten(1)
+
+
 def _untrained_proposer(
     network: SharpMask, split: Split, parameters: ProposalsParameters
 ) -> Propose:
@@ -299,6 +333,16 @@ def _rehearse(
         "retrieval": decoding + looking + retrieving,
     }
     return seconds, peaks.response.nbytes + _mask_bytes(proposals, settings.proposals)
+
+
+def _detect(
+    few: Split,
+    network: Community,
+    boxes: _RandomBoxes,
+    parameters: CommunityPredictionsParameters,
+    photograph: Photograph,
+) -> Instances:
+    return detect_among(network, few.image(photograph), boxes.boxes(photograph.id), parameters)
 
 
 @torch.inference_mode()

@@ -32,11 +32,12 @@ def predictions(
 ) -> None:
     """Describe stores of instances, or draw those of one image.
 
-    Instances are predictions, refined predictions, those of the upper bound, and retrieved ones.
+    Instances are predictions, refined predictions, those of the upper bound and of community, and
+    retrieved ones.
 
     Example: wise predictions data/refinement/val 2007_000042 --score 0.3
     """
-    stages = ("predictions", "refinement", "retrieval", "mask_rcnn_gt")
+    stages = ("predictions", "refinement", "retrieval", "mask_rcnn_gt", "community_predictions")
     stores = open_stores(store, InstanceStore, *stages)
     if image is None:
         show_contents(

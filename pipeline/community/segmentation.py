@@ -14,31 +14,28 @@ CONVOLUTIONS = 5
 
 
 class SegmentationHead(nn.Module):
-    """Five convolutions on the upsampled features of a region, and one output per class.
+    """Five convolutions on the features of a region, and one output per class.
 
-    The first convolution is 1 x 1 and is computed before upsampling, which gives the same result
-    as after it. The others are 3 x 3.
+    `first` is a 1 x 1 convolution, which may be computed before upsampling: the result is the
+    same as after it. The others are 3 x 3.
 
     Parameters
     ----------
     channels : of the features.
     width : channels of the convolutions.
     outputs : number of classes and the background.
-    cells : T.
     """
 
-    def __init__(self, channels: int, width: int, outputs: int, cells: int) -> None:
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, width, 1)
         others = [nn.Conv2d(width, width, 3, padding=1) for _ in range(CONVOLUTIONS - 1)]
         self.others = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in others))
         self.output = nn.Conv2d(width, outputs, 1)
-        self._cells = cells
 
-    def forward(self, features: Tensor) -> Tensor:
-        """From features (r, channels, h, w) to logits (r, outputs, T, T)."""
-        upsampled = upsample(self.first(features), self._cells)
-        logits: Tensor = self.output(self.others(upsampled.relu()))
+    def forward(self, convolved: Tensor) -> Tensor:
+        """From the output of `first` (r, width, T, T) to logits (r, outputs, T, T)."""
+        logits: Tensor = self.output(self.others(convolved.relu()))
         return logits
 
 

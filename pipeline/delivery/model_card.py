@@ -44,7 +44,8 @@ def model_card(origin: DetectorOrigin) -> str:
     metrics = origin.metrics
     judged = methods(metrics) if metrics is not None and is_judged(metrics) else {}
     # At the IoU thresholds that the stage evaluation was run with.
-    means = [name for name in judged["wise"]["wise"] if _is_mean(name)] if judged else []
+    summary = next(iter(judged.values()))["wise"] if judged else {}
+    means = [name for name in summary if _is_mean(name)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -70,6 +71,7 @@ def _is_mean(name: str) -> bool:
 def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequence[str]) -> str:
     """Return the YAML front matter, with the detector's metrics on the evaluation list."""
     dataset = origin.parameters["dataset"]
+    of_detector = judged.get("wise") or judged.get("community+mask_rcnn", {})
     results = [
         EvalResult(
             task_type="image-segmentation",
@@ -81,7 +83,7 @@ def _front_matter(origin: DetectorOrigin, judged: Mapping[str, Any], means: Sequ
             metric_name=f"{mean}, protocol {protocol}, in percent",
             metric_value=summary[mean],
         )
-        for protocol, summary in judged.get("wise", {}).items()
+        for protocol, summary in of_detector.items()
         for mean in means
         if summary[mean] is not None
     ]

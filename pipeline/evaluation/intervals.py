@@ -21,8 +21,16 @@ from pipeline.evaluation.measures import Matches
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
-# From worst to best in the paper. Each method is compared with the next.
-ORDER = ("prm", "wise", "wise+refine", "mask_rcnn_gt")
+# About from worst to best in the papers. Each method is compared with the next.
+ORDER = (
+    "prm",
+    "community",
+    "wise",
+    "wise+refine",
+    "community+mask_rcnn",
+    "community+mask_rcnn+refine",
+    "mask_rcnn_gt",
+)
 
 _SEED = 0
 _BOUNDS = (2.5, 97.5)  # percentiles

@@ -152,16 +152,18 @@ def write_per_class(path: Path, metrics: Mapping[str, Any]) -> None:
     _write_csv(path, rows)
 
 
-def write_by_class(path: Path, metrics: Mapping[str, Any], number: str) -> None:
+def write_by_class(path: Path, metrics: Mapping[str, Any], number: str, also: str) -> None:
     """Write one metric of the protocol `wise` as CSV, one row per class (WISE, table 2).
 
-    One column per method; unknown values are empty.
+    One column per method, and for `also` in any case; unknown values are empty.
     """
     per_class = {method: protocols["wise"]["per_class"] for method, protocols in metrics.items()}
     rows = [
         {"class": name, **{method: values[name][number] for method, values in per_class.items()}}
         for name in next(iter(per_class.values()))
     ]
+    for row in rows:
+        row.setdefault(also)
     _write_csv(path, rows)
 
 

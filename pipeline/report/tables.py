@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     try:
         metrics = json.loads(path.read_text())
-        if {"wise", "differences", "proposals", "peaks"} <= set(metrics):
+        if {"differences", "proposals", "peaks"} <= set(metrics):
             return dict(metrics)
     except FileNotFoundError:
         raise InputError(f"{path}: missing; the stage that writes it has not run") from None
@@ -53,8 +53,8 @@ def is_judged(metrics: Mapping[str, Any]) -> bool:
 def method_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Make the tables of masks, and of boxes and counts: a row per method."""
     judged = methods(metrics)
-    protocols = list(judged["wise"])
-    summary = judged["wise"]["wise"]
+    of_any = next(iter(judged.values()))
+    protocols, summary = list(of_any), of_any["wise"]
     columns = {"Masks": mask_columns(summary), "Boxes and counts": box_and_count_columns(summary)}
     return [
         Table(
@@ -90,17 +90,18 @@ def difference_table(metrics: Mapping[str, Any]) -> Table | None:
 def class_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Make a table for each metric: a row per class, a column per protocol and method."""
     judged = methods(metrics)
-    classes = judged["wise"]["wise"]["per_class"]
+    of_any = next(iter(judged.values()))
+    protocols, classes = list(of_any), of_any["wise"]["per_class"]
     return [
         Table(
             f"{number} of every class",
             "class",
-            list(judged["wise"]),
+            protocols,
             list(judged),
             {
                 name: [
                     cell(number, entry[protocol]["per_class"][name][number])
-                    for protocol in judged["wise"]
+                    for protocol in protocols
                     for entry in judged.values()
                 ]
                 for name in classes

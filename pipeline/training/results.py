@@ -8,10 +8,17 @@ import torch
 from pydantic import BaseModel
 
 from pipeline.artifacts.weights import write_weights
-from pipeline.common.files import write_json
+from pipeline.common.files import write_bytes, write_json
 
 RESULTS = ("weights.safetensors", "metrics.json", "curves")
 """Names of the files and folders that a training writes."""
+
+
+def write_empty_results(folder: Path) -> None:
+    """Write empty results to the folder of a training that is not needed: DVC expects the files."""
+    (folder / "curves").mkdir(exist_ok=True)
+    write_bytes(folder / "weights.safetensors", b"")
+    write_json(folder / "metrics.json", {})
 
 
 def write_results(

@@ -33,9 +33,10 @@ class Artifact(Generic[Opened]):
 class Shelf:
     """The artifacts of all stages in the folder data/ of a project.
 
-    `splits`, `truth`, `proposals`, `retrieval`, `predictions`, `refinement` and `mask_rcnn_gt`
-    have an artifact for each of `SPLITS`; `peaks` and `draws` belong to the training images.
-    `classifier`, `sharpmask` and `detector` are paths of weights files, which their networks load.
+    `splits`, `truth`, `proposals`, `retrieval`, `predictions`, `refinement`, `mask_rcnn_gt` and
+    `community_predictions` have an artifact for each of `SPLITS`; `peaks` and `draws` belong to the
+    training images. `classifier`, `sharpmask`, `community` and `detector` are paths of weights
+    files, which their networks load.
     """
 
     def __init__(self, project: Path = Path()) -> None:
@@ -52,8 +53,10 @@ class Shelf:
         self.predictions = self._instances("predictions")
         self.refinement = self._instances("refinement")
         self.mask_rcnn_gt = self._instances("mask_rcnn_gt")
+        self.community_predictions = self._instances("community_predictions")
         self.classifier = data / "prm" / "weights.safetensors"
         self.sharpmask = data / "sharpmask" / "weights.safetensors"
+        self.community = data / "community" / "weights.safetensors"
         self.detector = data / "mask_rcnn" / "weights.safetensors"
         self.metrics = data / "evaluation" / "metrics.json"
         self.by_area = data / "evaluation" / "by_area.csv"

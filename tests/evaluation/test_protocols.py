@@ -380,9 +380,11 @@ def test_pseudo_masks_are_not_cut_by_score(tmp_path):
 def shelf(tmp_path, monkeypatch):
     """All that the stage reads; its truth is that of `val` alone."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"evaluation": VALUES}))
+    values = {"evaluation": VALUES, "mask_rcnn": {"pseudo_masks": "sampler"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     entry = {"params": ["evaluation"], "deps": ["params.yaml"]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluation": entry}}))
+    stages = {"evaluation": entry, "mask_rcnn": {}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     data = tmp_path / "data"
     truth = Truth(classes=CLASSES, images=(true_image("a", [(0, SHAPES[0])]),))
     truth.write(data / "dataset/truth/val.json")
@@ -393,7 +395,8 @@ def shelf(tmp_path, monkeypatch):
     peaks = Peaks(np.array([1, 1, 1, 0], np.int16), y, x, np.ones(4), np.ones((4, 2, 2)) / 4)
     with PeakWriter(data / "peaks/train", CLASSES, {}) as writer:
         writer.add("a", HEIGHT, WIDTH, peaks)
-    for name in ("retrieval", "predictions", "refinement", "mask_rcnn_gt"):
+    stages = ("retrieval", "predictions", "refinement", "mask_rcnn_gt", "community_predictions")
+    for name in stages:
         for split in ("train", "val"):
             with InstanceWriter(data / name / split, name, CLASSES, {"enabled": False}) as writer:
                 writer.add("a", HEIGHT, WIDTH, found((0, 0.75, SHAPES[0])))
@@ -453,11 +456,12 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
         metrics["peaks"]["train"]
     ) | dict.fromkeys(("images", "instances", "peaks", "pseudo_masks"), 0)
 
+    off = ["community", "community/train", "mask_rcnn_gt", "mask_rcnn_gt/train"]
     lines = files[place / "by_count.csv"].decode().splitlines()
-    assert lines[0] == f"objects,{','.join(methods)},mask_rcnn_gt,mask_rcnn_gt/train"
-    # Columns: pseudo masks; three methods on val, then on train; the upper bound on both.
-    one = "nan,100.00,100.00,100.00,nan,nan,nan,nan,nan"
-    assert lines[1:3] == [f"1,{one}", f"2{9 * ',nan'}"]
+    assert lines[0] == f"objects,{','.join([*methods, *off])}"
+    # Columns: pseudo masks; three methods on val, then on train; the two that are off on both.
+    one = f"nan,100.00,100.00,100.00{7 * ',nan'}"
+    assert lines[1:3] == [f"1,{one}", f"2{11 * ',nan'}"]
     # 6 x 6 of 20 x 30 pixels: a quarter of the side
     assert files[place / "by_area.csv"].decode().splitlines()[3] == f"25.0,{one}"
 
@@ -475,3 +479,23 @@ def test_no_instance_is_an_empty_list(tmp_path):
     images = ((image_id, store.instances(image_id)) for image_id in store)
     write_results(tmp_path / "none.json.gz", images, CLASSES)
     assert json.loads(gzip.decompress((tmp_path / "none.json.gz").read_bytes())) == []
+
+
+def test_rows_of_community_learning(shelf):
+    """Its own, and those of the detector that is trained on its instances."""
+    for split in ("train", "val"):
+        place = shelf / "community_predictions" / split
+        shutil.rmtree(place)
+        with InstanceWriter(place, "community_predictions", CLASSES, {"enabled": True}) as writer:
+            writer.add("a", HEIGHT, WIDTH, found((0, 0.75, SHAPES[0])))
+    values = {"evaluation": VALUES, "mask_rcnn": {"pseudo_masks": "community"}}
+    (shelf.parent / "params.yaml").write_text(yaml.safe_dump(values))
+    stage.main()
+    metrics = json.loads((shelf / "evaluation/metrics.json").read_text())
+    of_val = ["prm", "community", "community+mask_rcnn", "community+mask_rcnn+refine"]
+    methods = ["pseudo_masks", *of_val, *(f"{name}/train" for name in of_val)]
+    assert list(metrics) == [*methods, "differences", "proposals", "peaks"]
+    assert metrics["community"]["coco"]["box_mAP50"] == 100
+    assert metrics["community"]["coco"]["CorLoc"] == 100
+    assert "community+mask_rcnn - community" in metrics["differences"]
+    assert "wise+refine" in (shelf / "evaluation/by_class.csv").read_text()

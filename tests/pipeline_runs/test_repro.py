@@ -104,7 +104,7 @@ def test_the_tables_are_there(project):
     for method in ("pseudo_masks", "prm", "prm/train", "wise", "wise+refine"):
         for protocol in ("coco", "wise"):
             assert {"mAP25", "mAP50", "mAP75", "ABO", "per_class"} <= set(metrics[method][protocol])
-    assert "mask_rcnn_gt" not in metrics  # it is off
+    assert not {"mask_rcnn_gt", "community"} & set(metrics)  # they are off
     assert 0 < metrics["proposals"]["val"]["overlap@10"] < 100
     assert metrics["peaks"]["train"]["peaks"] > 0
 
@@ -139,7 +139,7 @@ def test_only_a_stage_that_uses_a_line_runs_again(project):
         "pipeline/classifier/peak_response.py": {"peaks", "retrieval"},
         "pipeline/backbones/backbone.py": {
             *("prm", "peaks", "sharpmask", "proposals", "mask_rcnn", "predictions"),
-            *("retrieval", "mask_rcnn_gt"),
+            *("retrieval", "mask_rcnn_gt", "community", "community_predictions"),
         },
         "README.md": set(),
         "wise/preset.py": set(),

@@ -12,6 +12,7 @@ from tests.support.training_project import NAMES, enable, make, true_image, trut
 KILLS = {
     "prm": ("checkpoint.pt", "checkpoint.pt"),
     "sharpmask": ("deepmask.pt", "sharpening.pt"),
+    "community": ("checkpoint.pt", "checkpoint.pt"),
     "mask_rcnn": ("round1.pt", "round2.pt"),
     "mask_rcnn_gt": ("mask_rcnn_gt.pt", "mask_rcnn_gt.pt"),
 }

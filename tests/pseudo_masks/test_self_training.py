@@ -6,7 +6,7 @@ import pytest
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import masks
-from pipeline.pseudo_masks.self_training import SelfTrainingMasks
+from pipeline.pseudo_masks.self_training import Alternating, SelfTrainingMasks, TaggedDetections
 
 CLASSES = ("cat", "dog", "cow")
 SIDE = 20
@@ -53,7 +53,8 @@ def relabelled(tmp_path):
         for name, of_image in found.items():
             store.add(name, SIDE, SIDE, of_image)
     split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
-    return SelfTrainingMasks(split, InstanceStore(tmp_path / "train"), 0.6, Drawn())
+    detections = TaggedDetections(split, InstanceStore(tmp_path / "train"), 0.6)
+    return SelfTrainingMasks(detections, Drawn())
 
 
 def described(shown):
@@ -87,3 +88,22 @@ def test_possible_objects_are_weak_detections_and_earlier_masks(relabelled):
     assert described(relabelled.alternatives("cat")) == [(1, 6)]
     assert described(relabelled.alternatives("none")) == [(0, 5), (1, 6)]
     assert described(relabelled.alternatives("bare")) == []
+
+
+def test_alone_detections_are_those_of_the_tags(relabelled):
+    detections = relabelled._detections
+    names = ("both", "cat", "none", "bare", "untagged")
+    assert [name in detections for name in names] == [True, True, False, True, False]
+    assert described(detections.instances("cat", 3)) == [(0, 10)]
+
+
+def test_two_supervisions_in_turns(relabelled):
+    turns = Alternating(Drawn(), relabelled._detections)
+    assert described(turns.instances("cat", 2)) == [(0, 2), (1, 2)]
+    assert described(turns.instances("cat", 3)) == [(0, 10)]
+    # Of an image that one of them knows nothing of, the other is used.
+    assert described(turns.instances("none", 3)) == [(0, 3), (1, 3)]
+    assert described(turns.instances("bare", 2)) == [(1, 10)]
+    assert "untagged" in turns
+    assert described(turns.alternatives("both")) == [(0, 5), (0, 16), (1, 6)]
+    assert described(turns.alternatives("bare")) == []

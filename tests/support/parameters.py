@@ -36,4 +36,8 @@ def tiny_parameters():
     }
     parameters["mask_rcnn"]["schedule"] |= one_epoch
     parameters["predictions"]["min_score"] = 0.0
+    parameters["community"] |= {"min_sizes": [64], "max_size": 96, "mask_regions": 8}
+    parameters["community"]["architecture"] |= {"cells": 14, "width": 8}
+    parameters["community"]["schedule"] |= one_epoch
+    parameters["community_predictions"] |= {"min_sizes": [64], "max_size": 96}
     return parameters

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-TRAINING_STAGES = ("prm", "sharpmask", "mask_rcnn")
+TRAINING_STAGES = ("prm", "sharpmask", "community", "mask_rcnn")
 WORKERS = {"WISE_WORKERS": "2"}
 
 

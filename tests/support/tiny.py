@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import write_weights
 from pipeline.classifier.network import Prm, PrmDescription
+from pipeline.community.network import CommunityArchitecture, CommunityDescription
 from pipeline.detectors.mask_rcnn.network import Architecture, MaskRcnn, MaskRcnnDescription
 from pipeline.proposals.sharpmask.network import Description, SharpMask
 from tests.support import ROOT
@@ -37,6 +38,24 @@ ARCHITECTURE = Architecture(
     box_batch_size_per_image=8,
 )
 MASK_RCNN = MaskRcnnDescription(classes=CLASSES, architecture=ARCHITECTURE)
+COMMUNITY = CommunityDescription(
+    classes=CLASSES,
+    architecture=CommunityArchitecture(
+        backbone=BACKBONE,
+        refinements=3,
+        regression=True,
+        mask_generation=True,
+        segmentation=True,
+        cells=14,
+        width=8,
+        background_class=True,
+        gap_sigma=0.3,
+        smooth_features=True,
+        map_normalization="softmax",
+        mask_threshold=0.4,
+        frozen_levels=1,
+    ),
+)
 SHARPMASK = Description(
     backbone=BACKBONE,
     feature_channels=8,

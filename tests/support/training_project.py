@@ -1,4 +1,4 @@
-"""A folder in which the three training stages run, in seconds, without the stages before them."""
+"""A folder in which the training stages run, in seconds, without the stages before them."""
 
 import numpy as np
 import yaml
@@ -15,6 +15,8 @@ from tests.support.parameters import tiny_parameters
 
 CLASSES = ("cat", "dog")
 SIDE = 96
+# Top, bottom, left and right of the proposals of every image; the first one is drawn.
+PROPOSED = ((10, 70, 20, 80), (14, 72, 24, 86), (0, 30, 0, 40), (40, 96, 5, 35))
 NAMES = ("one", "two", "three")
 
 
@@ -32,6 +34,8 @@ def parameters(epochs, batch, **mask_rcnn):
     tiny["sharpmask"]["sharpening"] |= schedule
     tiny["mask_rcnn"] |= mask_rcnn
     tiny["mask_rcnn"]["schedule"] |= schedule
+    tiny["community"] |= {"enabled": True}
+    tiny["community"]["schedule"] |= schedule
     tiny["sampler"]["draws_per_peak"] = epochs
     return tiny
 
@@ -43,9 +47,10 @@ def make(folder, epochs, batch, **mask_rcnn):
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters(epochs, batch, **mask_rcnn)))
     draw_coco(folder / "photographs" / "source", 4, seed=3)
     rng = np.random.default_rng(0)
-    shape = np.zeros((1, SIDE, SIDE), bool)
-    shape[:, 10:70, 20:80] = True
-    proposals = Proposals(masks.encode(shape), np.array([0.9], np.float32))
+    shapes = np.zeros((4, SIDE, SIDE), bool)
+    for shape, (top, bottom, left, right) in zip(shapes, PROPOSED, strict=True):
+        shape[top:bottom, left:right] = True
+    proposals = Proposals(masks.encode(shapes), np.array([0.9, 0.8, 0.7, 0.6], np.float32))
     draws = Draws(
         np.array([1], np.int16),
         [np.empty(0, np.int32)],

@@ -71,7 +71,8 @@ def test_every_stage_counts_as_often_as_it_is_done(splits, monkeypatch):
     expected |= {"predictions": 2 * one * images, "refinement": one * images}
     expected["retrieval"] = 3 * one * images + 2 * one * VAL
     assert found.seconds == pytest.approx(expected)
-    ran = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) - {"mask_rcnn_gt"}
+    ran = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    ran -= {"mask_rcnn_gt", "community", "community_predictions"}
     assert {*found.seconds, *found.not_timed} == ran
     assert found.start_seconds == len(ran) * estimate.PROCESSES_A_STAGE
     assert found.total() == sum(expected.values()) + found.start_seconds
@@ -85,6 +86,12 @@ def test_proposals_by_grouping_train_no_sharpmask(splits):
     assert "sharpmask" not in found.seconds
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert found.seconds["mask_rcnn_gt"] > found.seconds["mask_rcnn"]
+
+
+def test_community_learning_counts_if_it_is_enabled(splits):
+    changed = {"proposals": {"method": "grouping"}, "community": {"enabled": True}}
+    found = estimate.estimate(splits, settings(**changed))
+    assert found.seconds["community"] > found.seconds["community_predictions"] > 0
 
 
 def test_imported_proposals_are_read(splits, tmp_path):

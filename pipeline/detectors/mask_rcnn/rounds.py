@@ -13,7 +13,7 @@ from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.execution.photographs import fill
-from pipeline.pseudo_masks.self_training import SelfTrainingMasks
+from pipeline.pseudo_masks.self_training import SelfTrainingMasks, TaggedDetections
 from pipeline.pseudo_masks.supervision import Supervision
 from pipeline.training.distributed import join
 from pipeline.training.fit import LogEpoch, fit
@@ -52,9 +52,8 @@ def train_rounds(
         start = place / "weights.safetensors"
         if number < parameters.rounds:
             found = _detect(split, place, parameters.max_overlap)
-            supervision = SelfTrainingMasks(
-                split, found, parameters.min_relative_score, supervision
-            )
+            detections = TaggedDetections(split, found, parameters.min_relative_score)
+            supervision = SelfTrainingMasks(detections, supervision)
     return place, metrics
 
 

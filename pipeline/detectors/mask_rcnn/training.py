@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -51,6 +51,10 @@ class MaskRcnnParameters(Parameters):
         description="number of the backbone's feature levels (of strides 32, 16, 8, 4, 2, in this "
         "order) that are trained; the others need no gradients (5; torchvision's default: 3)",
     )
+    pseudo_masks: Literal["sampler", "community", "mixed"] = Field(
+        description="what the detector is trained on: the sampler's draws, the instances that "
+        "community found in the training images, or the two in turns, epoch by epoch"
+    )
     hflip_prob: float = Field(ge=0, le=1, description="probability of a horizontal flip")
     color_jitter: float = Field(
         ge=0,
@@ -70,8 +74,8 @@ class MaskRcnnParameters(Parameters):
     min_relative_score: float = Field(
         ge=0,
         le=1,
-        description="between rounds: minimum score of a detection, as a fraction of the highest "
-        "score of its class in the image",
+        description="between rounds, and of the instances of community: minimum score of a "
+        "detection, as a fraction of the highest score of its class in the image",
     )
     max_overlap: float = Field(
         ge=0,
