@@ -54,12 +54,12 @@ def example(side: int) -> tuple[Prm, Tensor, Tensor]:
     labels = torch.arange(PEAKS) % 2
     peaks = torch.stack([torch.zeros_like(labels), labels, rows, columns], 1)
     images = runtime.channels_last(images, runtime.device())
-    return network, images, peaks.to(runtime.device())
+    return network, images, peaks
 
 
 def here(network: nn.Module, images: Tensor, peaks: Tensor) -> Tensor:
     backpropagation = PeakBackpropagation(network, images)
-    return backpropagation.responses(peaks, 1, together=images.is_cuda)
+    return backpropagation.responses(peaks, 1, together=runtime.on_gpu(images.device))
 
 
 def published(network: nn.Module, images: Tensor, peaks: Tensor, once: bool) -> Tensor:

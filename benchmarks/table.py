@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from pipeline.common import runtime
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -61,8 +63,7 @@ def timed(call: Callable[[], object]) -> float:
     """Time a call in seconds, including its work on a GPU."""
     start = time.perf_counter()
     call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    runtime.synchronize(runtime.device())
     return time.perf_counter() - start
 
 

@@ -101,7 +101,7 @@ def print_profile() -> None:
         step = _stepper(_batch(_samples(folder)), _used())
     for _ in range(WARM_UP):
         step()
-    on_gpu = runtime.device().type == "cuda"
+    on_gpu = runtime.on_gpu(runtime.device())
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiled:
         for _ in range(PROFILED):
@@ -324,7 +324,7 @@ def _optimizations(folder: Path) -> Iterator[Line]:
     """Yield the milliseconds of a step with and without each optimization."""
     runtime.keep_freed_memory()
     batch, used = _batch(_samples(folder)), _used()
-    on_gpu = runtime.device().type == "cuda"
+    on_gpu = runtime.on_gpu(runtime.device())
     for optimization in OPTIMIZATIONS if on_gpu else CPU_OPTIMIZATIONS:
         with_it, without = (
             _stepper(batch, used | {optimization}),
@@ -343,7 +343,8 @@ def _batch(samples: MaskedPhotographs) -> Any:
 
 def _used() -> set[str]:
     """Return the optimizations that the stage uses on this device."""
-    return {"channels last"} | ({"fused SGD", "bf16"} if runtime.device().type == "cuda" else set())
+    on_gpu = runtime.on_gpu(runtime.device())
+    return {"channels last"} | ({"fused SGD", "bf16"} if on_gpu else set())
 
 
 def _stepper(batch: Any, optimizations: set[str]) -> Callable[[], None]:

@@ -58,4 +58,4 @@ def drawn(shelf: Shelf, split: Split, parameters: MaskRcnnParameters) -> PseudoM
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="mask_rcnn.schedule.batch_size")

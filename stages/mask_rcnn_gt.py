@@ -36,7 +36,8 @@ def main() -> None:
             settings = parameters.model_dump()
             with InstanceWriter(place / name, "mask_rcnn_gt", split.classes, settings) as store:
                 if parameters.enabled:
-                    fill(store, predictor, split.path, split.photographs, f"mask_rcnn_gt, {name}")
+                    what = f"mask_rcnn_gt, {name}"
+                    fill(store, predictor, split.path, split.photographs, what, on_device=True)
             print(f"mask_rcnn_gt: {store.rows} instances in {store.finished} {name} images")
         check_inputs(unfinished)
         shelf.publish(place, "mask_rcnn_gt")
@@ -54,4 +55,4 @@ def train(split: Split, truth: Truth, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="mask_rcnn.schedule.batch_size")

@@ -25,11 +25,11 @@ def main() -> None:
     with scratch("peaks") as unfinished:
         place = unfinished / "peaks"
         with PeakWriter(place / "train", split.classes, parameters.model_dump()) as store:
-            fill(store, find, tagged, split.photographs, "peaks")
+            fill(store, find, tagged, split.photographs, "peaks", on_device=True)
         check_inputs(unfinished)
         shelf.publish(place, "peaks")
     print(f"peaks: {store.rows} in {len(split.photographs)} images, {store.empty} images without")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="prm.image_size")

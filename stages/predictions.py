@@ -20,11 +20,12 @@ def main() -> None:
             split = shelf.splits[name].open()
             settings = parameters.model_dump()
             with InstanceWriter(place / name, "predictions", split.classes, settings) as store:
-                fill(store, predictor, split.path, split.photographs, f"predictions, {name}")
+                what = f"predictions, {name}"
+                fill(store, predictor, split.path, split.photographs, what, on_device=True)
             print(f"predictions: {store.rows} instances in {len(split.photographs)} {name} images")
         check_inputs(unfinished)
         shelf.publish(place, "predictions")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="predictions.max_detections")

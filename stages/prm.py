@@ -47,4 +47,4 @@ def _training(split: Split, parameters: PrmParameters) -> Training[Prm]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="prm.schedule.batch_size")

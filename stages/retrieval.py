@@ -32,6 +32,7 @@ def main() -> None:
                     partial(PhotographFile.of, split),
                     photographs,
                     f"retrieval, {name}",
+                    on_device=True,
                 )
             print(f"retrieval: {store.rows} instances in {len(photographs)} {name} images")
         check_inputs(unfinished)
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="prm.image_size")

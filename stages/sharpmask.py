@@ -48,4 +48,4 @@ def train(parameters: SharpMaskParameters, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="sharpmask.deepmask.batch_size and sharpmask.sharpening.batch_size")

@@ -133,15 +133,18 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     train, val = (len(splits[name].photographs) for name in ("train", "val"))
     seconds: dict[str, float] = {}
     prm = untrained(few, settings.prm)
-    seconds["prm"], stored = _classifier(prm, few, settings.prm, train)
+    with runtime.device_memory("prm.schedule.batch_size"):
+        seconds["prm"], stored = _classifier(prm, few, settings.prm, train)
     mask_rcnn_training = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
-    seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
+    with runtime.device_memory("mask_rcnn.schedule.batch_size"):
+        seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
     detector = mask_rcnn_training.network
     stored += _bytes(prm) + _bytes(detector)
     if _trains_sharpmask(settings.proposals):
         source = read_source(Path(settings.sharpmask.path))
         sharpmask, phases = sharpmask_trainings(source, settings.sharpmask)
-        seconds["sharpmask"] = sum(_seconds(phase, len(phase.samples)) for phase in phases)
+        with runtime.device_memory("sharpmask.deepmask.batch_size"):
+            seconds["sharpmask"] = sum(_seconds(phase, len(phase.samples)) for phase in phases)
         stored += _bytes(sharpmask)
         propose = _untrained_proposer(sharpmask, few, settings.proposals)
     else:
@@ -158,16 +161,23 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
         seconds["community_predictions"] = (train + val) * looking / runtime.workers()
 
     rehearse = partial(_rehearse, few, prm, propose, detector, settings)
-    with _one_thread():
+    with _one_thread(), runtime.device_memory("prm.image_size or proposals.sharpmask.max_scale"):
         rehearsed = [rehearse(photograph) for photograph in few.photographs]
-    one = {stage: median(of[stage] for of, _ in rehearsed) for stage in rehearsed[0][0]}
+    on_cores = ["sampler", "refinement"]
+    if not _trains_sharpmask(settings.proposals):
+        on_cores.append("proposals")
+    # Seconds per image. The processes of a stage share its work, but on a GPU they take turns.
+    one = {
+        stage: median(of[stage] for of, _ in rehearsed) / _at_once(stage in on_cores)
+        for stage in rehearsed[0][0]
+    }
     for stage in ("peaks", "sampler"):
-        seconds[stage] = train * one[stage] / runtime.workers()
+        seconds[stage] = train * one[stage]
     for stage in ("proposals", "predictions", "refinement", "retrieval"):
-        seconds[stage] = (train + val) * one[stage] / runtime.workers()
+        seconds[stage] = (train + val) * one[stage]
     # This stage computes the peaks of val itself.
-    seconds["retrieval"] += val * one["peaks"] / runtime.workers()
-    rounds, detecting = settings.mask_rcnn.rounds, train * one["predictions"] / runtime.workers()
+    seconds["retrieval"] += val * one["peaks"]
+    rounds, detecting = settings.mask_rcnn.rounds, train * one["predictions"]
     seconds["mask_rcnn"] *= rounds
     if settings.mask_rcnn_gt.enabled:  # as many steps, on other masks
         seconds["mask_rcnn_gt"] = seconds["mask_rcnn"] + seconds["predictions"]
@@ -228,7 +238,7 @@ def _classifier(
 
     with _one_thread():
         timed = [_timed(compute, photograph) for photograph in few.photographs]
-    computing = median(seconds for _, seconds in timed) / runtime.workers()
+    computing = median(seconds for _, seconds in timed) / _at_once()
     features = [both for both, _ in timed]
     training = head_training(
         network, few, parameters, lambda item, mirrored: features[item][int(mirrored)]
@@ -364,6 +374,14 @@ def _smoothed(proposals: Proposals) -> Proposals:
     return Proposals(smooth, proposals.score)
 
 
+def _at_once(on_cores: bool = False) -> int:
+    """Give the number of images that the processes of a stage work on at once.
+
+    `on_cores` is whether the stage computes on the cores even if there is a GPU.
+    """
+    return 1 if runtime.on_gpu(runtime.device()) and not on_cores else runtime.workers()
+
+
 def _trains_sharpmask(parameters: ProposalsParameters) -> bool:
     return Shelf().holds_sharpmask_of(parameters.method, parameters.source)
 
@@ -402,6 +420,5 @@ def _timed(
     """Call a function; give its result and the seconds it took."""
     start = time.perf_counter()
     result = function(*arguments, **named)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    runtime.synchronize(runtime.device())
     return result, time.perf_counter() - start

@@ -72,7 +72,8 @@ def predict(
     detector = weights or Shelf(root()).detector
     classes = read_description(detector, MaskRcnnDescription).classes
     predictor = make_predictor(detector, score, refine)
-    instances, unreadable = write_all(predictor, paths, classes, wanted, out)
+    with runtime.device_memory("predictions.max_detections"):
+        instances, unreadable = write_all(predictor, paths, classes, wanted, out)
     read = len(paths) - len(unreadable)
     if as_json:
         counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
@@ -115,7 +116,7 @@ def write_all(
     collected = CocoFiles(classes)
     unreadable: list[str] = []
     instances = 0
-    results = ordered_map(predictor, paths, min(runtime.workers(), len(paths)))
+    results = ordered_map(predictor, paths, min(runtime.workers(on_device=True), len(paths)))
     named = zip(paths, unique_names(paths), results, strict=True)
     for path, name, found in track(named, len(paths), "predict"):
         if isinstance(found, InputError):

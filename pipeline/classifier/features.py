@@ -69,7 +69,7 @@ def compute_features(network: Prm, split: Split, folder: Path) -> FeatureFile:
                 write_weights(weights, network, network.description)
                 compute = partial(_views_of, weights)
                 for _, of_photograph in map_photographs(
-                    compute, split.path, remaining, "prm, features"
+                    compute, split.path, remaining, "prm, features", on_device=True
                 ):
                     file.write(of_photograph.tobytes())
     join().wait()

@@ -32,8 +32,10 @@ def as_input(network: Prm, image: NDArray[np.uint8], image_size: int | None = No
     """
     device = next(network.parameters()).device
     warped = warp(image, image_size or network.description.image_size)
-    pixels = torch.from_numpy(warped.copy()).to(device)
-    return runtime.channels_last(pixels.permute(2, 0, 1)[None] / 255, device)
+    pixels = torch.from_numpy(warped.copy()).permute(2, 0, 1)[None]
+    if runtime.on_gpu(device):
+        pixels = pixels.pin_memory()  # its copy then does not wait for the GPU
+    return runtime.channels_last(pixels, device) / 255
 
 
 @torch.inference_mode()

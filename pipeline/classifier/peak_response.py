@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, Conv2dSame, get_same_padding, pad_same
 from torch import Tensor, nn
 
+from pipeline.common import runtime
+
 EPSILON = 1e-10
 # Peaks per image and pass in batched backpropagation, which bounds the memory.
 PEAKS_PER_PASS = 8
@@ -37,6 +39,7 @@ class PeakBackpropagation:
     maps : class response maps, float (m, C, h', w').
     """
 
+    @runtime.without_tf32()  # the errors of all layers would add up in a response
     def __init__(self, network: nn.Module, images: Tensor) -> None:
         self._images = images.detach().requires_grad_()
         with torch.enable_grad(), _recording(network):
@@ -44,12 +47,14 @@ class PeakBackpropagation:
         _merge_factors(self._top)
         self.maps = self._top.detach()
 
+    @runtime.without_tf32()
     def responses(self, peaks: Tensor, stride: int, together: bool) -> Tensor:
         """Compute the peak response maps of n peaks.
 
         Parameters
         ----------
-        peaks : int64 (n, 4): image, class, and row and column in the class response maps.
+        peaks : int64 (n, 4), on the CPU: image, class, and row and column in the class response
+            maps.
         stride : of the result, in pixels of the image; a divisor of h and w.
         together : whether to backpropagate peaks in batches, which is faster on a GPU only.
 
@@ -85,11 +90,14 @@ class PeakBackpropagation:
             rows = ((earlier >= first) & (earlier < first + PEAKS_PER_PASS)).nonzero()[:, 0]
             turn = earlier[rows] - first
             start = self._top.new_zeros((int(turn.max()) + 1, *self._top.shape))
-            start[turn, *peaks[rows].T] = 1
+            # One copy, which does not wait for the GPU, as indexing with CPU tensors would.
+            indices = torch.stack([rows, turn, *peaks[rows].T])
+            rows, turn, of_image, *cell = indices.to(start.device, non_blocking=True)
+            start.index_put_((turn, of_image, *cell), start.new_ones(()))
             (gradients,) = torch.autograd.grad(
                 self._top, self._images, start, retain_graph=True, is_grads_batched=True
             )
-            yield rows, gradients[turn, image[rows]]
+            yield rows, gradients[turn, of_image]
 
 
 @contextmanager
@@ -120,7 +128,8 @@ def _convolve(convolution: nn.Conv2d, below: Tensor) -> Tensor:
     with torch.no_grad():
         result = _gather(convolution, convolution.weight, convolution.bias, cells)
         lowest = cells.amin((1, 2, 3), keepdim=True)
-        shifted = cells - lowest if lowest.any() else cells  # after a ReLU the lowest is 0
+        # After a ReLU the lowest is 0. To find that out, the host would wait for a GPU.
+        shifted = cells - lowest if runtime.on_gpu(cells.device) or lowest.any() else cells
         weight = convolution.weight.clamp(min=0)
         total = _gather(convolution, weight, weight.new_full((len(weight),), EPSILON), shifted)
     spread = partial(_spread, convolution, weight, below.shape[-2:])

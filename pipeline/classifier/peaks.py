@@ -15,6 +15,7 @@ from pipeline.artifacts.peaks import Peaks
 from pipeline.classifier.inference import as_input, classifier
 from pipeline.classifier.network import STRIDE, Prm, find_peaks
 from pipeline.classifier.peak_response import PeakBackpropagation
+from pipeline.common import runtime
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
 
@@ -66,22 +67,24 @@ def locate(
     """
     pixels = as_input(network, image)
     backpropagation = PeakBackpropagation(network, pixels)
-    maps = _average(network, image, backpropagation.maps, parameters)
+    # All maps are copied once. To select peaks on a GPU, the host would wait for it several times.
+    maps = _average(network, image, backpropagation.maps, parameters).cpu()
     peaks = _select(maps, labels, parameters.min_relative_height)
     responses = backpropagation.responses(
-        peaks, parameters.response_stride, together=pixels.is_cuda
+        peaks, parameters.response_stride, together=runtime.on_gpu(pixels.device)
     )
-    _, label, row, column = peaks.cpu().numpy().T
+    _, label, row, column = peaks.numpy().T
     rows, columns = maps.shape[-2:]
     return Peaks(
         label=label.astype(np.int16),
         y=((row + 0.5) * image.shape[0] / rows).astype(np.int32),
         x=((column + 0.5) * image.shape[1] / columns).astype(np.int32),
-        value=maps[0, label, row, column].cpu().numpy(),
+        value=maps[0, label, row, column].numpy(),
         response=responses.cpu().numpy(),
     )
 
 
+@runtime.without_tf32()
 @torch.inference_mode()
 def _average(
     network: Prm, image: NDArray[np.uint8], own: Tensor, parameters: PeaksParameters

@@ -99,7 +99,8 @@ def fine_tuning(network: Prm, split: Split, parameters: PrmParameters) -> Traini
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
         images, tags = batch
-        return loss_of_features((network.backbone(images / 255), tags))
+        with _in_float32(images):
+            return loss_of_features((network.backbone(images / 255), tags))
 
     return Training("prm", network, loss, samples, parameters.schedule, parameters.seed)
 
@@ -153,13 +154,17 @@ def prm_loss(network: Prm, peak_gradient: Literal["mean", "sum"]) -> Loss:
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mapping[str, Mean]:
         features, tags = batch[0].float(), batch[1]
-        scores = peak_scores(network.class_maps(features), peak_gradient)
-        return {
-            "peaks": _soft_margin(scores, tags),
-            "presence": _soft_margin(network.presence_logits(features), tags),
-        }
+        with _in_float32(features):
+            scores = peak_scores(network.class_maps(features), peak_gradient)
+            presence = network.presence_logits(features)
+        return {"peaks": _soft_margin(scores, tags), "presence": _soft_margin(presence, tags)}
 
     return loss
+
+
+def _in_float32(images: Tensor) -> torch.autocast:
+    """Disable autocast: rounded to bfloat16, other cells are peaks, and receive the gradient."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def _soft_margin(logits: Tensor, tags: Tensor) -> Mean:

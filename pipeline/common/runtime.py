@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from threading import Thread
@@ -70,9 +72,58 @@ def channels_last(value: Placed, where: torch.device) -> Placed:
     return cast("Placed", value.to(where, non_blocking=True, memory_format=layout))  # type: ignore[call-overload]
 
 
+def on_gpu(where: torch.device) -> bool:
+    """Whether a device is a GPU: work on it is queued, and reading a result waits for it."""
+    return where.type != "cpu"
+
+
+def synchronize(where: torch.device) -> None:
+    """Wait until a device has finished its work, for example to time it."""
+    if on_gpu(where):
+        torch.get_device_module(where).synchronize(where)
+
+
 def autocast(where: torch.device) -> torch.autocast:
     """Compute in bfloat16 on a GPU, and in float32 on a CPU."""
-    return torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
+    return torch.autocast(where.type, torch.bfloat16, enabled=on_gpu(where))
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute convolutions of float32 tensors in float32 on a GPU.
+
+    By default, cuDNN rounds their inputs to the 10 bits of TF32.
+    """
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def device_memory(parameter: str) -> Iterator[None]:
+    """Context in which a device that runs out of memory is an error that names a parameter.
+
+    Parameters
+    ----------
+    parameter : key in params.yaml that the memory grows with.
+
+    Raises
+    ------
+    InputError
+        If the memory of the device is too small.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Of tensors it is torch.OutOfMemoryError, of a new CUDA context torch.AcceleratorError.
+        if "out of memory" not in str(error):
+            raise
+        raise InputError(
+            f"the memory of the GPU is too small; lower {parameter}, or end other programs on it"
+        ) from None
 
 
 def is_main_process() -> bool:
@@ -98,8 +149,13 @@ def seconds_between_checkpoints() -> float:
     return seconds
 
 
-def workers() -> int:
+def workers(on_device: bool = False) -> int:
     """Return the number of worker processes: `WISE_WORKERS`, by default one per CPU core.
+
+    Parameters
+    ----------
+    on_device : whether they compute on `device()`. If that is a GPU, the default is one process:
+        each holds a CUDA context of its own, and all take turns on the GPU.
 
     Raises
     ------
@@ -107,7 +163,8 @@ def workers() -> int:
         If it is not an integer of at least 1.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = os.environ.get("WISE_WORKERS", str(available or 1))
+    default = 1 if on_device and on_gpu(device()) else available or 1
+    wanted = os.environ.get("WISE_WORKERS", str(default))
     if not wanted.isdigit() or int(wanted) < 1:
         raise InputError(f"WISE_WORKERS={wanted}: an integer of at least 1 is needed")
     return int(wanted)
@@ -162,6 +219,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (libraries may use the global generator)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(device().type == "cpu")
+    torch.use_deterministic_algorithms(not on_gpu(device()))
     # It would also fill every new tensor with NaN, to show reads of memory that was never written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

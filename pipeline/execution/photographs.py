@@ -31,13 +31,14 @@ def fill(
     item: Callable[[Photograph], Item],
     photographs: Sequence[Photograph],
     what: str,
+    on_device: bool = False,
 ) -> None:
     """Add `function(item(photograph))` for every photograph that is not in the store yet.
 
     See `map_photographs`.
     """
     remaining = photographs[store.finished :]
-    for photograph, result in map_photographs(function, item, remaining, what):
+    for photograph, result in map_photographs(function, item, remaining, what, on_device):
         store.add(photograph.id, photograph.height, photograph.width, result)
 
 
@@ -46,6 +47,7 @@ def map_photographs(
     item: Callable[[Photograph], Item],
     photographs: Sequence[Photograph],
     what: str,
+    on_device: bool = False,
 ) -> Iterator[tuple[Photograph, Result]]:
     """Yield every photograph with `function(item(photograph))`, in order, and show the progress.
 
@@ -58,12 +60,13 @@ def map_photographs(
         weights, and load it on the worker.
     item : called in this process; makes the argument of `function`, which is sent to the worker.
     what : label of the progress bar.
+    on_device : whether `function` computes on `runtime.device()`, see `runtime.workers`.
     """
     items = map(item, photographs)
     address = os.environ.get("WISE_DASK")
     results = (
         cluster_map(function, items, address)
         if address
-        else ordered_map(function, items, runtime.workers())
+        else ordered_map(function, items, runtime.workers(on_device))
     )
     yield from track(zip(photographs, results, strict=True), len(photographs), what)

@@ -45,7 +45,8 @@ def propose(
         )
         yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
         return
-    yield from map_photographs(proposer_of(parameters), split.path, photographs, what)
+    on_device = parameters.method == "sharpmask"
+    yield from map_photographs(proposer_of(parameters), split.path, photographs, what, on_device)
 
 
 def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:

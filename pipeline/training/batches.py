@@ -117,7 +117,7 @@ def make_loader(
         collate_fn=samples.collate,
         num_workers=runtime.workers(),
         worker_init_fn=_start_loader,
-        pin_memory=runtime.device().type == "cuda",
+        pin_memory=runtime.on_gpu(runtime.device()),
         # Its own generator: creating a loader must not advance the global one on resuming.
         generator=torch.Generator(),
         multiprocessing_context=runtime.process_context(),

@@ -76,7 +76,8 @@ class Processes:
         InputError
             If another process has ended.
         """
-        self.total(torch.zeros((), device=runtime.device()))
+        # With NCCL, `total` only queues the exchange: reading its result waits for it.
+        self.total(torch.zeros((), device=runtime.device())).item()
 
     def end(self, reason: str, known: Tensor) -> NoReturn:
         """End the training for a reason that all processes have detected in the tensor `known`.
@@ -87,7 +88,7 @@ class Processes:
         if self.rank == 0:
             raise InputError(reason)
         with suppress(InputError):
-            self.total(known)
+            self.total(known).item()
         sys.exit(1)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -112,11 +113,11 @@ def join() -> Processes:
         return Processes()
     if not dist.is_initialized():
         device = runtime.device()
-        if device.type == "cuda":
+        if runtime.on_gpu(device):
             torch.cuda.set_device(device)
         # The other processes wait while the first one works alone, which may take hours.
         timeout = timedelta(days=1)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+        dist.init_process_group("nccl" if runtime.on_gpu(device) else "gloo", timeout=timeout)
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 

@@ -194,7 +194,7 @@ class _Run:
         self.sums = {name: self.sums.get(name, 0) + term for name, term in terms.items()}
         ended = self.step % self.steps_an_epoch == 0
         # Reading the value waits for the GPU, so this is not done at every step.
-        seen = ended or self.step % 50 == 0 or self.sums["loss"].device.type == "cpu"
+        seen = ended or self.step % 50 == 0 or not runtime.on_gpu(self.sums["loss"].device)
         if seen and not self._is_finite():
             reason = f"the loss of {what} is no longer finite at step {self.step}"
             self.processes.end(f"{reason}; lower the learning rate", self.sums["loss"])

@@ -71,7 +71,7 @@ def make_optimizer(network: torch.nn.Module, schedule: Schedule) -> torch.optim.
     common: dict[str, Any] = {
         "lr": schedule.learning_rate,
         "weight_decay": schedule.weight_decay,
-        "fused": runtime.device().type == "cuda",  # updates all weights in a few kernels
+        "fused": runtime.on_gpu(runtime.device()),  # updates all weights in a few kernels
     }
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, **common)

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline.common import runtime
@@ -11,12 +12,18 @@ from pipeline.common.errors import InputError
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run(stage: Callable[[], None]) -> None:
-    """Run a stage as a script: exit status 1 and one line for an error that a user can fix."""
+def run(stage: Callable[[], None], memory: str = "") -> None:
+    """Run a stage as a script: exit status 1 and one line for an error that a user can fix.
+
+    Parameters
+    ----------
+    memory : for a stage that computes on a GPU, the parameter that its memory there grows with.
+    """
     runtime.keep_freed_memory()
     name = Path(sys.argv[0]).stem
     try:
-        stage()
+        with runtime.device_memory(memory) if memory else nullcontext():
+            stage()
     except InputError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:

@@ -36,8 +36,8 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instance
             found = network.forward_mirrored(batch / 255, size)
         else:
             (found,) = network(batch / 255, sizes)
-    magnification = torch.tensor([width / size[1], height / size[0]] * 2, device=device)
-    boxes = found["boxes"] * magnification
+    # On the CPU: a mask is pasted at integer coordinates, and to read them from a GPU is to wait.
+    boxes = found["boxes"].cpu() * torch.tensor([width / size[1], height / size[0]] * 2)
     pasted = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0] >= MASK_THRESHOLD
     kept = pasted.any(2).any(1)
     return Instances(

@@ -96,6 +96,13 @@ def _detect(split: Split, folder: Path, max_overlap: float) -> InstanceStore:
     if runtime.is_main_process():
         with InstanceWriter(folder / "train", "mask_rcnn", split.classes, {}) as store:
             predictor = Predictor(folder / "weights.safetensors", parameters)
-            fill(store, predictor, split.path, split.photographs, "mask_rcnn, detections")
+            fill(
+                store,
+                predictor,
+                split.path,
+                split.photographs,
+                "mask_rcnn, detections",
+                on_device=True,
+            )
     join().wait()
     return InstanceStore(folder / "train")

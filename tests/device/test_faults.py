@@ -1,0 +1,218 @@
+"""Planted faults, which only a GPU would show: the pretend one has to notice each."""
+
+import copy
+import inspect
+import textwrap
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.classifier import inference, network, peak_response, peaks
+from pipeline.classifier.training import prm_loss
+from pipeline.common import runtime
+from pipeline.detectors.mask_rcnn import inference as detection
+from pipeline.detectors.mask_rcnn.network import MaskRcnn
+from pipeline.proposals.sharpmask import inference as proposals
+from pipeline.proposals.sharpmask.network import SharpMask
+from pipeline.training import fit, schedule
+from pipeline.training.distributed import Processes
+from tests.support.tiny import HEIGHT, MASK_RCNN, PRM, SHARPMASK, WIDTH
+
+REFUSED = (RuntimeError, TypeError, AssertionError)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Tiny networks on the CPU."""
+    torch.manual_seed(0)
+    made = {
+        "prm": network.Prm(PRM, "none").eval(),
+        "mask_rcnn": MaskRcnn(MASK_RCNN, "none", min_score=0.0, max_detections=10).eval(),
+        "sharpmask": SharpMask(SHARPMASK, "none").eval(),
+    }
+    return {name: runtime.channels_last(one, torch.device("cpu")) for name, one in made.items()}
+
+
+@pytest.fixture
+def placed(networks, gpu):
+    """The same on the pretend GPU."""
+    copies = {name: copy.deepcopy(one) for name, one in networks.items()}
+    return {name: runtime.channels_last(one, runtime.device()) for name, one in copies.items()}
+
+
+def photograph():
+    return np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def step(gpu, networks, placed):
+    """A step of the classifier, which does not wait."""
+    trained = placed["prm"].train()
+    settings = {
+        "epochs": 1,
+        "batch_size": 2,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "backbone_lr_factor": 1.0,
+        "weight_decay": 0.0,
+    }
+    settings = schedule.Schedule.model_validate(settings)
+    optimizer = schedule.make_optimizer(trained, settings)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.rate_factor(settings, 1))
+    of_features = prm_loss(trained, "mean")
+
+    def loss(batch):
+        images, tags = batch
+        return of_features((trained.backbone(images / 255), tags))
+
+    pixels = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    batch = [part.pin_memory() for part in (pixels, torch.eye(2))]
+    run = fit._Run(trained, optimizer, rates, Processes(), 1, ema_decay=0.0)
+    gpu.waits.clear()
+    terms = fit._step(run, loss, 1.0, 0, batch)
+    assert not gpu.waits
+    assert torch.isfinite(terms["loss"])
+
+
+def find_peaks(gpu, networks, placed):
+    """Peaks and their responses: four waits, and the numbers of a CPU."""
+    settings = peaks.PeaksParameters(
+        min_relative_height=0.0, response_stride=4, scales=(64, 96), flip=True
+    )
+    expected = peaks.locate(networks["prm"], photograph(), [0, 1], settings)
+    gpu.waits.clear()
+    found = peaks.locate(placed["prm"], photograph(), [0, 1], settings)
+    assert len(gpu.waits) <= 4
+    np.testing.assert_array_equal(found.label, expected.label)
+    np.testing.assert_allclose(found.response, expected.response, rtol=1e-4, atol=1e-7)
+
+
+def detect(gpu, networks, placed):
+    """Detections of an image: at most 40 waits."""
+    gpu.waits.clear()
+    found = detection.predict(placed["mask_rcnn"], photograph(), flip=False)
+    assert len(found.masks)
+    assert len(gpu.waits) <= 40
+
+
+def propose(gpu, networks, placed):
+    settings = {
+        "min_scale": 0.0,
+        "max_scale": 0.0,
+        "octave_step": 0.5,
+        "mask_threshold": 0.2,
+        "nms_threshold": 1.0,
+        "flip": True,
+    }
+    settings = proposals.PyramidParameters.parse(settings, "sharpmask")
+    assert proposals.propose_windows(placed["sharpmask"], photograph(), settings, 10).masks
+
+
+def predict_presence(gpu, networks, placed):
+    inference.presence(placed["prm"], photograph())
+
+
+FAULTS = {
+    "cells numbered on the CPU": (
+        step,
+        network.find_peaks,
+        "torch.arange(height * width, device=maps.device)",
+        "torch.arange(height * width)",
+    ),
+    "a batch that stays on the CPU": (
+        step,
+        fit._step,
+        "loss(to_device(batch, device))",
+        "loss(batch)",
+    ),
+    "a count on the CPU": (step, fit._on, ", device=device)", ")"),
+    "a loss that is read at every step": (step, fit._step, "means.sum()}", "means.sum().item()}"),
+    "an image that stays on the CPU": (
+        find_peaks,
+        inference.as_input,
+        "runtime.channels_last(pixels, device)",
+        "pixels",
+    ),
+    "maps that stay on the GPU": (
+        find_peaks,
+        peaks.locate,
+        "parameters).cpu()",
+        "parameters)",
+    ),
+    "responses as an array without a copy": (
+        find_peaks,
+        peaks.locate,
+        "responses.cpu().numpy()",
+        "responses.numpy()",
+    ),
+    "a wait in every convolution": (
+        find_peaks,
+        peak_response._convolve,
+        "runtime.on_gpu(cells.device) or lowest.any()",
+        "lowest.any()",
+    ),
+    "indices that stay on the CPU": (
+        find_peaks,
+        peak_response.PeakBackpropagation._together,
+        "indices.to(start.device, non_blocking=True)",
+        "indices",
+    ),
+    "boxes that stay on the GPU": (
+        detect,
+        detection.predict,
+        'found["boxes"].cpu() * torch.tensor([width / size[1], height / size[0]] * 2)',
+        'found["boxes"] * torch.tensor([width / size[1], height / size[0]] * 2, device=device)',
+    ),
+    "scores as an array without a copy": (
+        detect,
+        detection.predict,
+        'found["scores"][kept].cpu().numpy()',
+        'found["scores"][kept].numpy()',
+    ),
+    "features of the detector in bfloat16": (
+        detect,
+        MaskRcnn.features,
+        "level.float()",
+        "level",
+    ),
+    "masks in bfloat16 as an array": (
+        propose,
+        proposals._refine,
+        "torch.stack(masks_of_views).float()",
+        "torch.stack(masks_of_views)",
+    ),
+    "probabilities as an array without a copy": (
+        predict_presence,
+        inference.presence,
+        ".cpu().numpy()",
+        ".numpy()",
+    ),
+}
+
+
+@pytest.mark.parametrize("work", [step, find_peaks, detect, propose, predict_presence])
+def test_without_a_fault_nothing_is_noticed(work, gpu, networks, placed):
+    work(gpu, networks, placed)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(fault, gpu, networks, placed):
+    work, function, old, new = FAULTS[fault]
+    with planted(function, old, new), pytest.raises(REFUSED):
+        work(gpu, networks, placed)
+
+
+@contextmanager
+def planted(function, old, new):
+    """Replace a part of a function's source, wherever the function is used."""
+    function = inspect.unwrap(function)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1
+    edited, code = dict(function.__globals__), function.__code__
+    exec(compile(source.replace(old, new), code.co_filename, "exec"), edited)
+    function.__code__ = inspect.unwrap(edited[function.__name__]).__code__
+    try:
+        yield
+    finally:
+        function.__code__ = code

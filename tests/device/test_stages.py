@@ -1,0 +1,85 @@
+"""Every stage that uses torch, on a pretend GPU."""
+
+import pytest
+import torch
+
+from pipeline.artifacts.split import Split
+from pipeline.classifier.training import PrmParameters, fine_tuning, untrained
+from pipeline.common import runtime
+from pipeline.training import fit
+from tests.support import training_project
+from tests.support.parameters import tiny_parameters
+from tests.support.running import run_here
+from tests.support.tiny import write_project
+
+# How often the host may wait for the GPU: in a step, and for an image.
+WAITS = {"prm": 0, "sharpmask": 0, "peaks": 4, "predictions": 40}
+
+
+@pytest.fixture
+def trainings(tmp_path):
+    """A project in which the training stages can run."""
+    training_project.make(tmp_path, epochs=1, batch=2, rounds=2)
+    train = Split.read(tmp_path / "data/dataset/train.json")
+    train.write(tmp_path / "data/dataset/val.json")
+    return tmp_path
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A project in which the stages that treat each image by itself can run."""
+    write_project(tmp_path / "project", images=4)
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize("stage", ["prm", "sharpmask"])
+def test_a_step_of_a_training_does_not_wait(trainings, gpu, stage, monkeypatch):
+    steps = []
+
+    def recorded(*given, step=fit._step):
+        gpu.waits.clear()
+        terms = step(*given)
+        steps.append(list(gpu.waits))
+        return terms
+
+    monkeypatch.setattr(fit, "_step", recorded)
+    run_here(trainings, stage)
+    assert steps
+    assert max(map(len, steps)) <= WAITS[stage], steps
+
+
+def test_the_classifier_is_trained_in_float32(trainings, gpu):
+    """Rounded to bfloat16, other cells are peaks."""
+    split = Split.read(trainings / "data/dataset/train.json")
+    parameters = PrmParameters.parse(tiny_parameters()["prm"], "prm")
+    network = untrained(split, parameters)
+    dtypes = set()
+    for layer in (network.backbone, network.head, network.presence_head):
+        layer.register_forward_hook(lambda layer, given, result: dtypes.add(result.dtype))
+    training = fine_tuning(network, split, parameters)
+    images = torch.zeros(2, 3, 64, 64, device=runtime.device())
+    with runtime.autocast(runtime.device()):
+        training.loss((images, torch.zeros(2, 2, device=runtime.device())))
+    assert dtypes == {torch.float32}
+
+
+def test_rounds_of_the_detector(trainings, gpu):
+    run_here(trainings, "mask_rcnn")
+    assert (trainings / "data/mask_rcnn/weights.safetensors").exists()
+
+
+def test_the_detector_on_true_masks(trainings, gpu):
+    objects = [training_project.true_image(name, 0) for name in training_project.NAMES]
+    training_project.truth(*objects).write(trainings / "data/dataset/truth/train.json")
+    training_project.enable(trainings)
+    run_here(trainings, "mask_rcnn_gt")
+    assert (trainings / "data/mask_rcnn_gt/weights.safetensors").exists()
+
+
+def test_stages_that_treat_each_image_by_itself(images, waits_per_image):
+    for stage in ("peaks", "proposals", "sampler", "predictions", "retrieval"):
+        waits_per_image.clear()
+        run_here(images, stage)
+        if stage in WAITS:
+            assert waits_per_image
+            assert max(map(len, waits_per_image)) <= WAITS[stage], waits_per_image
