@@ -27,8 +27,8 @@ class Detector(nn.Module):
     """The detector for one image, float32 (3, h, w) in 0..1, already resized for the detector.
 
     It pads the image itself. It returns `boxes`, float32 (n, 4), x1 y1 x2 y2 in pixels; `labels`,
-    int64 (n,), from 1; `scores`, float32 (n,), descending; `masks`, float32 (n, 28, 28),
-    probabilities over the box.
+    int64 (n,), from 1; `scores`, float32 (n,), descending; `masks`, float32 (n, s, s),
+    probabilities over the box; s is the architecture's `mask_size`.
     """
 
     def __init__(self, network: MaskRcnn) -> None:

@@ -38,7 +38,7 @@ DIVISOR = STRIDES[-1]
 MAX_SIZE = 8192
 # The gray value that the normalization of most backbones maps to about 0.
 PADDING = 127
-_BOX_CELLS, _MASK_CELLS = 7, 14
+_BOX_CELLS = 7
 
 
 class Architecture(Parameters):
@@ -77,6 +77,10 @@ class Architecture(Parameters):
         description="channels of the feature pyramid and of the mask head (256)"
     )
     mask_layers: PositiveInt = Field(le=64, description="convolutions of the mask head (4)")
+    mask_size: Literal[28, 56] = Field(
+        description="rows and columns of a mask over its box (28); 56 gives large objects finer "
+        "outlines, and the mask head takes four times as long"
+    )
     box_features: PositiveInt = Field(description="width of the box head's two layers (1024)")
     rpn_post_nms_top_n: PositiveInt = Field(
         description="regions per image kept after the RPN's non-maximum suppression "
@@ -182,8 +186,8 @@ class MaskRcnn(nn.Module):
         Returns
         -------
         For each image, by descending score: `boxes`, float32 (m, 4), x1 y1 x2 y2 in pixels;
-        `labels`, int64 (m,), from 1; `scores`, float32 (m,); `masks`, float32 (m, 1, 28, 28),
-        probabilities over the box.
+        `labels`, int64 (m,), from 1; `scores`, float32 (m,); `masks`, float32 (m, 1, s, s),
+        probabilities over the box; s is `mask_size`.
         """
         features = self.features(images)
         with _full_precision(images):
@@ -332,7 +336,8 @@ def _heads(
         score_thresh=min_score,
         nms_thresh=0.5,
         detections_per_img=max_detections,
-        mask_roi_pool=_pool(_MASK_CELLS, architecture.strides),
+        # The last layer of the mask head doubles the resolution.
+        mask_roi_pool=_pool(architecture.mask_size // 2, architecture.strides),
         mask_head=MaskRCNNHeads(channels, mask_layers, dilation=1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes),
     )

@@ -62,6 +62,25 @@ def test_a_pyramid_without_its_finest_level():
     assert all(torch.isfinite(mean) for mean, _ in losses.values())
 
 
+def test_masks_of_twice_the_resolution():
+    runtime.seed_everything(0)
+    architecture = ARCHITECTURE.model_copy(update={"mask_size": 56})
+    description = DESCRIPTION.model_copy(update={"architecture": architecture})
+    network = MaskRcnn(description, "none", min_score=0.0, max_detections=3).eval()
+    images, sizes = torch.rand(2, 3, 64, 96), [(64, 96)] * 2
+    with torch.inference_mode():
+        found = network(images, sizes)
+        mirrored = network.forward_mirrored(images, sizes[0])
+    assert [len(one["scores"]) for one in (*found, mirrored)] == [3, 3, 3]
+    assert all(one["masks"].shape == (3, 1, 56, 56) for one in (*found, mirrored))
+    half = torch.zeros(1, 64, 96, dtype=torch.uint8)
+    half[:, :32, :64] = 1
+    wanted = {"boxes": torch.tensor([[0.0, 0, 64, 32]]), "labels": torch.tensor([1]), "masks": half}
+    mean, count = network.train().losses(images[:1], sizes[:1], [wanted], [0])["loss_mask"]
+    assert count > 0
+    assert 0 < mean < 5
+
+
 def test_rebuilt_from_its_file(tmp_path):
     runtime.seed_everything(0)
     network = MaskRcnn(DESCRIPTION, "none", min_score=0.0, max_detections=7).eval()

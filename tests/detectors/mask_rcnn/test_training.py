@@ -38,6 +38,7 @@ PARAMETERS = {
         "anchor_size": 8,
         "channels": 8,
         "mask_layers": 1,
+        "mask_size": 28,
         "box_features": 16,
         "rpn_post_nms_top_n": 20,
         "box_batch_size_per_image": 8,
