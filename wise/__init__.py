@@ -63,8 +63,14 @@ def about() -> None:
 
 
 def main() -> None:
-    """Run a command; exit with status 1 and one line on an input error, 2 on wrong usage."""
+    """Run a command; exit with status 1 and one line on an input error, 2 on wrong usage.
+
+    Errors of the file system (no permission, no room, no folder) are input errors, too.
+    """
     try:
         app()
     except InputError as error:
         sys.exit(f"wise: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"wise: {InputError(f'{where}{error.strerror or error}')}")

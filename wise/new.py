@@ -75,13 +75,14 @@ def new(
     changes = _changes(images, tags)
     for stage, values in (BEYOND_THE_PAPERS | _proposals(masks, strict)).items():
         changes[stage] = changes.get(stage, {}) | values
-    _copy_code(directory)
-    with (directory / "presets" / f"{PRESET}.yaml").open("w", encoding="utf-8") as file:
-        yaml = YAML()
-        yaml.default_flow_style = False
-        yaml.dump(changes, file)
-    write_preset(PRESET, directory)
-    _initialize_repository(directory)
+    # Under another name until it is whole: a copy that ended half-way is never taken for one.
+    unfinished = directory.with_name(f".{directory.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write_copy(unfinished, changes)
+        unfinished.rename(directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     typer.echo(
         f"{directory}: ready; parameters for your photographs: presets/{PRESET}.yaml\n"
         f"next: cd {directory} && wise check && dvc repro"
@@ -133,6 +134,16 @@ def _list_names(folder: Path) -> dict[str, str]:
     return found
 
 
+def _write_copy(directory: Path, changes: dict[str, Any]) -> None:
+    _copy_code(directory)
+    with (directory / "presets" / f"{PRESET}.yaml").open("w", encoding="utf-8") as file:
+        yaml = YAML()
+        yaml.default_flow_style = False
+        yaml.dump(changes, file)
+    write_preset(PRESET, directory)
+    _initialize_repository(directory)
+
+
 def _copy_code(directory: Path) -> None:
     if not (SOURCE / "dvc.yaml").is_file():
         raise InputError(f"{SOURCE}: no pipeline to copy; install wise from a clone of it")
@@ -157,4 +168,4 @@ def _initialize_repository(directory: Path) -> None:
     ):
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
         if done.returncode:
-            raise InputError(f"{' '.join(command)}: {done.stderr.strip()}")
+            raise InputError(f"{' '.join(command)}: {' '.join(done.stderr.split())}")

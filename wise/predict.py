@@ -1,6 +1,7 @@
 """`wise predict`: detects instances in new photographs, in the formats of other tools."""
 
 import contextlib
+import errno
 import json
 from collections.abc import Sequence
 from enum import StrEnum
@@ -77,7 +78,7 @@ def predict(
     read = len(paths) - len(unreadable)
     if as_json:
         counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
-        typer.echo(json.dumps({"out": str(out), **counts}, ensure_ascii=False))
+        typer.echo(json.dumps({"out": str(out), **counts}))
     else:
         typer.echo(f"{out}: {instances} instances in {read} photographs")
     if unreadable:
@@ -112,24 +113,50 @@ def write_all(
     wanted: Sequence[Format],
     out: Path,
 ) -> tuple[int, list[str]]:
-    """Write the instances of each photograph; return their number, and the unreadable files."""
+    """Write the instances of each photograph.
+
+    A photograph that cannot be read, or whose name is too long for its results, is reported and
+    skipped. Whatever ends the command, what was finished is also in the files of all photographs.
+
+    Returns
+    -------
+    The number of instances, and the photographs that were skipped.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     collected = CocoFiles(classes)
     unreadable: list[str] = []
     instances = 0
     results = ordered_map(predictor, paths, min(runtime.workers(on_device=True), len(paths)))
     named = zip(paths, unique_names(paths), results, strict=True)
-    for path, name, found in track(named, len(paths), "predict"):
-        if isinstance(found, InputError):
-            typer.echo(f"wise: {found}", err=True)
-            unreadable.append(str(path))
-            continue
-        instances += len(found.masks)
-        prediction = Prediction(path, name, read_image(path), found)
-        collected.add(prediction)
+    try:
+        for path, name, found in track(named, len(paths), "predict"):
+            try:
+                if isinstance(found, InputError):
+                    raise found
+                prediction = Prediction(path, name, read_image(path), found)
+                _write(prediction, classes, wanted, out)
+            except InputError as error:
+                typer.echo(f"wise: {error}", err=True)
+                unreadable.append(str(path))
+                continue
+            instances += len(found.masks)
+            collected.add(prediction)
+    finally:
+        formats.write_class_names(classes, wanted, out)
+        if Format.COCO in wanted:
+            collected.write(out)
+    return instances, unreadable
+
+
+def _write(
+    prediction: Prediction, classes: Sequence[str], wanted: Sequence[Format], out: Path
+) -> None:
+    """Write the results of one photograph, or raise InputError if its name is too long."""
+    try:
         for kind in wanted:
             if kind in formats.WRITERS:
                 formats.WRITERS[kind](prediction, classes, out)
-    formats.write_class_names(classes, wanted, out)
-    if Format.COCO in wanted:
-        collected.write(out)
-    return instances, unreadable
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ):
+            raise
+        raise InputError(f"{prediction.file}: no results written: {error.strerror}") from None

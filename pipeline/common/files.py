@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import unicodedata
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -112,7 +113,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not longer than the name of the file, which may be as long as the file system takes.
+    unfinished = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)
         unfinished.replace(path)
@@ -121,9 +123,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write `content` atomically as JSON (UTF-8, with a trailing newline)."""
+    """Write `content` atomically as JSON (UTF-8, with a trailing newline).
+
+    Bytes of file names that are no UTF-8 are written as escapes, from which Python reads the same.
+    """
     text = json.dumps(content, indent=indent, ensure_ascii=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def read_model(model: type[Model], path: Path) -> Model:

@@ -31,6 +31,7 @@ from pipeline.dataset.listing import Listed
 from pipeline.execution.pool import ordered_map
 
 BACKGROUND, VOID = 0, 255
+MAX_NAME_BYTES = 250  # most file systems take 255, with the suffix
 MAX_TEXT_BYTES = 64 * 2**20  # of a list or an annotation
 
 TagSource = Literal["main", "annotations"]
@@ -102,14 +103,17 @@ def _image_ids(folder: Path, name: str) -> list[str]:
             raise InputError(f"{path}: {image_id} is listed twice")
         seen.add(image_id)
         if not _is_file_name(image_id):
-            raise InputError(f"{path}: {image_id} is not an image id: it leaves the folder")
+            raise InputError(
+                f"{path}: {image_id} is not an image id: it leaves the folder or is too long"
+            )
         if not _image_file(folder, image_id).is_file():
             raise InputError(f"{path}: {image_id} is not in {folder / 'JPEGImages'}")
     return ids
 
 
 def _is_file_name(image_id: str) -> bool:
-    return image_id == PurePosixPath(image_id).name == PureWindowsPath(image_id).name != ".."
+    is_name = image_id == PurePosixPath(image_id).name == PureWindowsPath(image_id).name != ".."
+    return is_name and len(image_id.encode()) < MAX_NAME_BYTES
 
 
 def _lists(folder: Path) -> set[str]:

@@ -27,9 +27,9 @@ def run(stage: Callable[[], None], memory: str = "") -> None:
     except InputError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        is_full = error.errno in _DISK_FULL
+        if not is_full and error.filename is None:
             raise
         where = error.filename or Path.cwd()
-        sys.exit(
-            f"{name}: {where}: {error.strerror}; finished work is kept: make room and run again"
-        )
+        advice = "; finished work is kept: make room and run again" if is_full else ""
+        sys.exit(f"{name}: {InputError(f'{where}: {error.strerror}{advice}')}")

@@ -1,5 +1,7 @@
 """`wise new` and `wise check`, typed as a user would."""
 
+import errno
+import importlib
 import json
 
 import numpy as np
@@ -51,6 +53,27 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()
+
+
+@pytest.mark.parametrize("step", ["_copy_code", "write_preset", "_initialize_repository"])
+def test_a_copy_that_fails_half_way_leaves_nothing(photographs, tmp_path, monkeypatch, step):
+    module = importlib.import_module("wise.new")
+    whole = getattr(module, step)
+
+    def full(*of):
+        whole(*of)
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(module, "_initialize_repository", lambda _: None)
+    monkeypatch.setattr(module, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        new(tmp_path / "copy", photographs, photographs / "tags.csv")
+    assert not list(tmp_path.iterdir())
+    # A copy that was killed leaves its unfinished folder, which the next one replaces.
+    (tmp_path / ".copy.unfinished" / "stages").mkdir(parents=True)
+    monkeypatch.setattr(module, step, whole if step != "_initialize_repository" else lambda _: None)
+    new(tmp_path / "copy", photographs, photographs / "tags.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_strict_uses_nothing_that_has_seen_a_mask(photographs, tmp_path):
