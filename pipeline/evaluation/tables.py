@@ -125,8 +125,13 @@ def table(rows: Sequence[Mapping[str, Any]], *notes: str) -> str:
     """Format rows with the same columns as a Markdown table, with notes below."""
     rule = ["---" if isinstance(value, str) else "---:" for value in rows[0].values()]
     lines = [list(rows[0]), rule, *([cell(*named) for named in row.items()] for row in rows)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(map(_as_text, line))} |\n" for line in lines)
     return "\n".join([text, *(f"{note}\n" for note in notes)])
+
+
+def _as_text(content: str) -> str:
+    """Escape what Markdown takes for HTML or for the end of a cell."""
+    return content.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def cell(name: str, value: str | float | None) -> str:
@@ -167,9 +172,15 @@ def write_by_class(path: Path, metrics: Mapping[str, Any], number: str, also: st
     _write_csv(path, rows)
 
 
+def _no_formula(value: Any) -> Any:
+    """Put an apostrophe before a name that a spreadsheet would take for a formula."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t"))
+    return f"'{value}" if is_formula else value
+
+
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     lines = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     lines.writeheader()
-    lines.writerows(rows)
+    lines.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
     files.write_bytes(path, text.getvalue().encode())
