@@ -53,7 +53,7 @@ class Schedule(Parameters):
         0.0,
         ge=0,
         lt=1,
-        description="decay per step of an moving average (EMA) of the weights, with which the "
+        description="decay per step of a moving average (EMA) of the weights, with which the "
         "training ends; 0: off",
     )
 
