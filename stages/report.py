@@ -1,10 +1,22 @@
 """Show the results of a run on one page, data/report/index.html."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipeline.common import files
 from pipeline.report import page
-from pipeline.report.page import SPLITS, ReportParameters, choose_pictures, count_failures
+from pipeline.report.failures import FailureCounts
+from pipeline.report.gallery import Gallery
+from pipeline.report.page import (
+    SPLITS,
+    ReportParameters,
+    SplitName,
+    choose_pictures,
+    count_failures,
+)
 from pipeline.report.results import PseudoMaskSources, Results, SplitResults
 from pipeline.report.tables import read_metrics
 from stages.common.parameters import read_parameters
@@ -28,14 +40,16 @@ def main() -> None:
 
 def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
     """Make the page; finished parts are kept in the folder `work`."""
+
+    def kept(what: str, function: Callable[..., Any], split: SplitName) -> Any:
+        return load_or_compute(work, f"{what}-{split}", function, opened, split, parameters)
+
+    counts, pictures = TypeAdapter(FailureCounts), TypeAdapter(Gallery)
     failures = {
-        split: load_or_compute(work, f"failures-{split}", count_failures, opened, split, parameters)
-        for split in SPLITS
+        split: counts.validate_python(kept("failures", count_failures, split)) for split in SPLITS
     }
     galleries = {
-        split: load_or_compute(
-            work, f"pictures-{split}", choose_pictures, opened, split, parameters
-        )
+        split: pictures.validate_python(kept("pictures", choose_pictures, split))
         for split in reversed(SPLITS)
     }
     return page.page(opened, failures, galleries, parameters)

@@ -79,7 +79,10 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
                 f"{where}: a task lost its worker repeatedly, most likely because memory ran out; "
                 "start fewer workers per machine and run again"
             ) from None
-        except CancelledError:
+        except (CancelledError, ValueError) as error:
+            # While the connection breaks, distributed may fail on the state of a cancelled task.
+            if isinstance(error, ValueError) and client.status == "running":
+                raise
             raise InputError(
                 f"{where}: the connection to the scheduler was lost; finished images are kept: "
                 "run again"

@@ -27,6 +27,7 @@ def whole(tmp_path_factory):
                 candidates,
                 [rng.random(4, np.float32) for _ in candidates],
                 rng.integers(0, 99, (number, 3)).astype(np.int32),
+                np.ones(number, bool),
             )
             writer.add(f"{number}", 9, 8, draws)
     return place
@@ -115,7 +116,12 @@ def test_columns_and_parts_that_changed_places(store, whole):
 
 def test_a_store_that_was_not_finished_is_not_read(tmp_path):
     writer = DrawWriter(tmp_path / "sampler" / "train", ("cat",), {})
-    writer.add("one", 9, 9, Draws(np.zeros(0, np.int16), [], [], np.zeros((0, 3), np.int32)))
+    writer.add(
+        "one",
+        9,
+        9,
+        Draws(np.zeros(0, np.int16), [], [], np.zeros((0, 3), np.int32), np.zeros(0, bool)),
+    )
     refused(tmp_path / "sampler" / "train", "zarr.json")
 
 

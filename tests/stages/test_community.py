@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
+from pipeline.common import masks
 from pipeline.common.errors import InputError
 from tests.support.running import run_here, shelf
-from tests.support.training_project import CLASSES, NAMES, make
+from tests.support.training_project import CLASSES, NAMES, SIDE, make
 
 ONE_WORKER = {"WISE_WORKERS": "1"}
 
@@ -53,16 +54,27 @@ def test_off_leaves_empty_results(project, capsys):
 
 def test_enabled_it_trains_and_detects(project, capsys):
     change(project, "community_predictions", max_detections=2)
-    change(project, "mask_rcnn", pseudo_masks="mixed")
-    for stage in ("community", "community_predictions", "mask_rcnn"):
+    for stage in ("community", "community_predictions"):
         run_here(project, stage, **ONE_WORKER)
-    assert (project / "data/mask_rcnn/weights.safetensors").is_file()
     assert "community: 3 images, 0 without proposals skipped, loss" in capsys.readouterr().out
     assert "data/community/curves/plots/metrics/segmentation.tsv" in shelf(project, "community")
     for store in stores(project).values():
         assert list(store) == list(NAMES)
         assert store.attributes["classes"] == list(CLASSES)
         assert all(len(store.instances(name).masks) <= 2 for name in NAMES)
+
+
+@pytest.mark.parametrize("pseudo_masks", ["community", "mixed"])
+def test_its_instances_train_the_detector(project, pseudo_masks):
+    (mask,) = masks.encode(np.pad(np.ones((1, 40, 40), bool), ((0, 0), (20, 36), (20, 36))))
+    one = Instances([mask], np.array([0], np.int16), np.array([0.9], np.float32))
+    place = project / "data/community_predictions/train"
+    with InstanceWriter(place, "community_predictions", CLASSES, {"enabled": True}) as store:
+        for name in NAMES:
+            store.add(name, SIDE, SIDE, one)
+    change(project, "mask_rcnn", pseudo_masks=pseudo_masks)
+    run_here(project, "mask_rcnn", **ONE_WORKER)
+    assert (project / "data/mask_rcnn/weights.safetensors").is_file()
 
 
 def test_a_photograph_without_a_proposal_is_said_if_there_is_no_other(project):

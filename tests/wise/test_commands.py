@@ -19,7 +19,7 @@ def test_the_list_says_what_the_command_says_and_shows_an_example(name):
 def test_every_module_with_a_command_is_listed():
     ours = {path.stem for path in (ROOT / "wise").glob("*.py")}
     assert set(COMMANDS) <= ours
-    others = {"contents", "dependencies", "estimate", "project", "stores"}
+    others = {"box", "contents", "dependencies", "estimate", "project", "stores"}
     assert ours - set(COMMANDS) == {"__init__", "__main__", *others}
 
 

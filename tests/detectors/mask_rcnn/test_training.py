@@ -48,6 +48,7 @@ PARAMETERS = {
     "hflip_prob": 0.5,
     "color_jitter": 0.2,
     "max_background_iou": 1.0,
+    "pseudo_masks": "sampler",
     "rounds": 1,
     "min_relative_score": 0.5,
     "max_overlap": 0.6,
