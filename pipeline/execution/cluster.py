@@ -4,17 +4,20 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.execution.pool import in_order
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Result = TypeVar("Result")
 
@@ -24,6 +27,7 @@ Item = TypeVar("Item")
 IMAGES_PER_TASK = 8
 SECONDS_TO_CONNECT = 10
 SECONDS_FOR_WORKERS = 60
+SECONDS_BETWEEN_CHECKS = 1
 
 
 def cluster_map(
@@ -45,14 +49,14 @@ def cluster_map(
     task = partial(_task, uuid4(), _CODE, Path.cwd(), function)
     items = iter(items)
     chunks = iter(lambda: list(islice(items, IMAGES_PER_TASK)), [])
-    with _cluster(address) as (pool, workers):
-        for results in in_order(pool, task, chunks, 2 * workers):
+    with _cluster(address) as (pool, result, workers):
+        for results in in_order(pool, task, chunks, 2 * workers, result):
             yield from results
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """Connect to a Dask cluster; gives its executor and the number of workers."""
+def _cluster(address: str) -> Iterator[tuple[Executor, Callable[[Future[Any]], Any], int]]:
+    """Connect to a Dask cluster; gives its executor, how to wait for a result, and its workers."""
     from distributed import Client  # takes a second to import, and most runs do not use it
     from distributed.scheduler import KilledWorker
 
@@ -73,7 +77,7 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
             raise InputError(f"{where}: start its workers with one thread each: --nthreads 1")
         pool = client.get_executor(pure=False)
         try:
-            yield pool, len(threads)
+            yield pool, partial(_result, client), len(threads)
         except KilledWorker:
             raise InputError(
                 f"{where}: a task lost its worker repeatedly, most likely because memory ran out; "
@@ -90,6 +94,14 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
         finally:
             if client.status == "running":  # otherwise there is no scheduler to cancel tasks on
                 pool.shutdown(wait=False)
+
+
+def _result(client: "Client", future: Future[Result]) -> Result:
+    """Wait for a result as long as there is a scheduler: without one, a task may never end."""
+    while not wait([future], SECONDS_BETWEEN_CHECKS).done:
+        if client.status != "running":
+            raise CancelledError
+    return future.result()
 
 
 def _task(

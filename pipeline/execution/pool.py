@@ -42,13 +42,20 @@ def ordered_map(
 
 
 def in_order(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], max_pending: int
+    pool: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    max_pending: int,
+    result: Callable[[Future[Result]], Result] = Future.result,
 ) -> Iterator[Result]:
-    """Yield the results of a pool in the order of the items, at most `max_pending` at a time."""
+    """Yield the results of a pool in the order of the items, at most `max_pending` at a time.
+
+    `result` waits for the result of a future.
+    """
     pending: deque[Future[Result]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
         if len(pending) >= max_pending:
-            yield pending.popleft().result()
+            yield result(pending.popleft())
     while pending:
-        yield pending.popleft().result()
+        yield result(pending.popleft())

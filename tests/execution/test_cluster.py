@@ -2,7 +2,9 @@
 
 import os
 import time
+from concurrent.futures import CancelledError, Future
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +106,12 @@ def test_a_scheduler_that_goes_is_said(monkeypatch):
         other.close()
         with pytest.raises(InputError, match="connection to the scheduler was lost; finished"):
             list(results)
+
+
+def test_a_task_that_never_ends_is_not_waited_for_without_a_scheduler():
+    lost = SimpleNamespace(status="closed")
+    with pytest.raises(CancelledError):
+        by_dask._result(lost, Future())
 
 
 def test_workers_of_other_code_are_refused(cluster, monkeypatch):
