@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.coco import write_results
 from pipeline.artifacts.draws import FirstDraws
+from pipeline.artifacts.instances import InstanceSource, InstanceView
 from pipeline.artifacts.truth import Truth
 from pipeline.common import files
 from pipeline.common.progress import track
+from pipeline.detectors.calibration import fit
 from pipeline.evaluation import by_size, tables
 from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.reliability import Reliability, reliability_curves
 from pipeline.evaluation.stage_quality import peak_quality, proposal_quality
 from pipeline.evaluation.summary import evaluate, mean_names
 from stages.common.parameters import read_parameters, read_value
@@ -50,19 +54,21 @@ def main() -> None:
 def evaluate_methods(
     methods: dict[str, Method], parameters: EvaluationParameters, work: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Evaluate every method; write its instances, and the metrics by class, size and count.
+    """Evaluate every method; write its instances, and the metrics by class, size, count and score.
 
     Returns
     -------
     The metrics by method, and the differences between methods.
     """
-    metrics, estimates, overlaps = {}, {}, {}
+    metrics, estimates, overlaps, curves = {}, {}, {}, {}
     for name, method in track(methods.items(), len(methods), "methods"):
         place = work / "instances" / f"{name.replace('/', '-')}.json.gz"
         of_method = load_or_compute(work, place.stem, evaluate_method, method, parameters)
         metrics[name] = of_method["metrics"]
         estimates[name] = Estimates.of_lists(**of_method["estimates"])
         overlaps[name] = by_size.Overlaps.of_lists(**of_method["overlaps"])
+        if method.confidences:
+            curves[name] = of_method["curves"]
         if not place.exists():
             found = method.predictions
             images = ((image_id, found.instances(image_id)) for image_id in found)
@@ -74,36 +80,69 @@ def evaluate_methods(
     tables.write_by_class(work / "by_class.csv", metrics, parameters.middle, also="wise+refine")
     by_size.write_by_area(work / "by_area.csv", overlaps)
     by_size.write_by_count(work / "by_count.csv", overlaps)
+    Reliability(curves=curves).write(work / "reliability.json")
     return metrics, differences(estimates, mean_names(parameters))
 
 
 def evaluate_method(method: Method, parameters: EvaluationParameters) -> dict[str, Any]:
-    """Evaluate a method with each protocol, and each of its true instances."""
+    """Evaluate a method with each protocol, each of its true instances, and its scores."""
     pairs = pairs_of(method, parameters)
     metrics, estimates = evaluate(pairs, parameters)
     overlaps = by_size.overlaps(pairs["wise"].pairs)
-    return {"metrics": metrics, "estimates": estimates, "overlaps": overlaps}
+    curves = reliability_curves(pairs["coco"])
+    return {"metrics": metrics, "estimates": estimates, "overlaps": overlaps, "curves": curves}
 
 
 def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
-    """Open the instances of every method on val and, with the suffix /train, on train."""
+    """Open the instances of every method on val and, with the suffix /train, on train.
+
+    With the suffix /uncalibrated, those of val with the scores before calibration.
+    """
     drawn = FirstDraws(shelf.draws.open(), shelf.proposals["train"].open())
-    told = read_value("mask_rcnn.pseudo_masks")
-    detector = "wise" if told == "sampler" else "community+mask_rcnn"
     methods = {"pseudo_masks": Method(truth["train"], drawn, confidences=False)}
+    fitted = calibrations(shelf, drawn)
     for split, suffix in (("val", ""), ("train", "/train")):
         retrieved = shelf.retrieval[split].open()
         methods[f"prm{suffix}"] = Method(truth[split], retrieved, confidences=False)
         community = shelf.community_predictions[split].open()
         if community.attributes["parameters"]["enabled"]:
             methods[f"community{suffix}"] = Method(truth[split], community)
-        methods[f"{detector}{suffix}"] = Method(truth[split], shelf.predictions[split].open())
-        refined = shelf.refinement[split].open()
-        methods[f"{detector}+refine{suffix}"] = Method(truth[split], refined)
-        upper_bound = shelf.mask_rcnn_gt[split].open()
-        if upper_bound.attributes["parameters"]["enabled"]:
-            methods[f"mask_rcnn_gt{suffix}"] = Method(truth[split], upper_bound)
+        for name, store in detections(shelf, split).items():
+            methods[f"{name}{suffix}"] = Method(truth[split], fitted[name].view(store))
+    if shelf.calibration.open().enabled:
+        for name, store in detections(shelf, "val").items():
+            methods[f"{name}/uncalibrated"] = Method(truth["val"], store)
     return methods
+
+
+def detections(shelf: Shelf, split: str) -> dict[str, InstanceSource]:
+    """Open the detections of the detector, refined ones, and those of the upper bound if it is on.
+
+    Those of the upper bound are not refined, but suppressed as the refined ones are.
+    """
+    told = read_value("mask_rcnn.pseudo_masks")
+    detector = "wise" if told == "sampler" else "community+mask_rcnn"
+    refined = shelf.refinement[split].open()
+    found: dict[str, InstanceSource] = {
+        detector: shelf.predictions[split].open(),
+        f"{detector}+refine": refined,
+    }
+    upper_bound = shelf.mask_rcnn_gt[split].open()
+    if upper_bound.attributes["parameters"]["enabled"]:
+        limit = refined.attributes["parameters"]["max_overlap"]
+        found["mask_rcnn_gt"] = InstanceView(upper_bound, lambda one: one.without_parts(limit))
+    return found
+
+
+def calibrations(shelf: Shelf, drawn: FirstDraws) -> dict[str, Calibration]:
+    """Give the calibration of each method; that of the upper bound is fitted in the same way."""
+    of_detector, found = shelf.calibration.open(), detections(shelf, "train")
+    fitted = dict.fromkeys(found, of_detector)
+    if "mask_rcnn_gt" in found and of_detector.enabled:
+        split = shelf.splits["train"].open()
+        limit = of_detector.max_overlap
+        fitted["mask_rcnn_gt"] = fit(split, drawn, found["mask_rcnn_gt"], limit)
+    return fitted
 
 
 def evaluate_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ MASK_BYTES = 430
 # Both import torch: the process of the stage, and the server that its workers are forked from.
 PROCESSES_A_STAGE = 2
 # Each takes less than a minute per thousand photographs, besides its start.
-NOT_TIMED = ["scenes", "dataset", "evaluation", "report"]
+NOT_TIMED = ["scenes", "dataset", "calibration", "evaluation", "report"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -18,6 +18,7 @@ from pipeline.common.progress import track
 from pipeline.delivery import formats
 from pipeline.delivery.formats import CocoFiles, Prediction
 from pipeline.delivery.new_photographs import PhotographPredictor, photographs, unique_names
+from pipeline.detectors.calibration import CalibrationParameters
 from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.detectors.refinement import RefinementParameters
@@ -94,16 +95,21 @@ def make_predictor(detector: Path, score: float, refine: bool) -> PhotographPred
         classifier = shelf.classifier if detector == shelf.detector.resolve() else None
         detections = read_parameters(PredictionsParameters, "predictions")
         predictor = Predictor(detector, detections, classifier)
+        # Fitted to the scores of the project's detector.
+        calibrated = read_parameters(CalibrationParameters, "calibration").enabled
+        calibration = shelf.calibration.open() if calibrated and classifier else None
         runtime.device()  # raises an error now rather than for each photograph
         if not refine:
-            return PhotographPredictor(predictor, score)
+            return PhotographPredictor(predictor, score, calibration)
         refinement = read_parameters(RefinementParameters, "refinement")
         parameters = read_parameters(ProposalsParameters, "proposals")
         if parameters.method == "sharpmask":
             weights = str(project / parameters.source)
             parameters = parameters.model_copy(update={"source": weights})
         supervision(parameters)  # so does this
-        return PhotographPredictor(predictor, score, proposer_of(parameters), refinement)
+        return PhotographPredictor(
+            predictor, score, calibration, proposer_of(parameters), refinement
+        )
 
 
 def write_all(

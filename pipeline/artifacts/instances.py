@@ -1,9 +1,9 @@
 """Instances with scores, from any method: the input of evaluation and of refinement."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,21 @@ class Instances:
         return self.take(masks.suppress_within_classes(self.masks, self.label, max_overlap))
 
 
+class InstanceSource(Protocol):
+    """Instances by image, of any method; for example an `InstanceStore`."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the store; `classes` are the class names, in the order of the labels."""
+        ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def instances(self, image_id: str, /) -> Instances:
+        """The instances of an image."""
+        ...
+
+
 class InstanceWriter(RaggedWriter):
     """Writes a store of instances; `stage` is the stage that computes them."""
 
@@ -99,3 +114,23 @@ class InstanceStore(RaggedStore):
         values = self.read(image_id)
         rles = masks.from_counts(values["mask"], *self.size(image_id))
         return Instances(rles, values["label"], values["score"])
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    """The instances of a store, changed when they are read."""
+
+    store: InstanceSource
+    change: Callable[[Instances], Instances]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the store."""
+        return self.store.attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store)
+
+    def instances(self, image_id: str) -> Instances:
+        """Read the instances of an image, and change them."""
+        return self.change(self.store.instances(image_id))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals
 from pipeline.common.errors import InputError
@@ -19,10 +20,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class PhotographPredictor:
-    """Detects instances with a score of at least `min_score`; a `proposer` refines them."""
+    """Detects instances with a calibrated score of at least `min_score`; a `proposer` refines them.
+
+    Without `calibration`, scores stay as they are.
+    """
 
     predictor: Predictor
     min_score: float
+    calibration: Calibration | None = None
     proposer: Callable[[Path], Proposals] | None = None
     refinement: RefinementParameters | None = None
 
@@ -30,6 +35,8 @@ class PhotographPredictor:
         """Detect the instances, or return the error if the photograph cannot be read."""
         try:
             found = self.predictor(photograph)
+            if self.calibration is not None:
+                found = self.calibration.apply(found)
             found = found.take(np.flatnonzero(found.score >= self.min_score))
             if self.proposer is None or self.refinement is None:
                 return found

@@ -22,11 +22,13 @@ def match_steps(
 ) -> MaskRcnnParameters:
     """Raise the epochs so that the upper bound trains for as many steps as the detector.
 
-    Only the images with true masks are trained on. The epochs are multiplied by the ratio of all
-    photographs to these, and by the number of rounds: the upper bound has a single round.
+    Only the images with true masks are trained on. The epochs are multiplied by the ratio of the
+    tagged photographs, which the detector learns from, to these; and by the number of rounds: the
+    upper bound has a single round.
     """
     schedule = parameters.schedule
-    times = parameters.rounds * len(split.photographs) / len(true_masks)
+    tagged = sum(bool(photograph.tags) for photograph in split.photographs)
+    times = parameters.rounds * tagged / len(true_masks)
     epochs = {
         "epochs": round(times * schedule.epochs),
         "milestones": tuple(round(times * epoch) for epoch in schedule.milestones),

@@ -17,6 +17,7 @@ from pipeline.artifacts.instances import Instances
 from pipeline.common import masks
 from pipeline.evaluation.protocols import Pair
 
+RIGHT_IOU = 0.5  # minimum IoU of a right instance, if there are no other thresholds
 LOCALISED = 0.5  # minimum IoU of boxes for an object to be localised
 
 
@@ -147,6 +148,26 @@ def best_overlaps(pair: Pair) -> NDArray[np.float64]:
     overlaps = masks.iou(pair.true.masks, pair.found.masks)
     same_class = pair.true.label[:, None] == pair.found.label
     return np.asarray((overlaps * same_class).max(axis=1, initial=0.0), np.float64)
+
+
+def matched(true: Instances, found: Instances) -> NDArray[np.bool_]:
+    """Match instances to true instances of their class as the COCO benchmark does.
+
+    Each instance, in the given order, is matched to the unmatched true instance of highest IoU, if
+    this IoU is at least `RIGHT_IOU`.
+
+    Returns
+    -------
+    Whether each of the n found instances is matched, bool (n,).
+    """
+    overlaps = masks.iou(found.masks, true.masks) * (found.label[:, None] == true.label)
+    right = np.zeros(len(found.label), bool)
+    for number, ious in enumerate(overlaps):
+        best = ious.argmax() if len(ious) else 0
+        if len(ious) and ious[best] >= RIGHT_IOU:
+            right[number] = True
+            overlaps[:, best] = 0
+    return right
 
 
 def correct_localisation(pairs: Sequence[Pair], classes: int) -> NDArray[np.float64]:

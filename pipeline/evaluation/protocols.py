@@ -12,9 +12,9 @@ to 3; AP and correct localisation (CorLoc; Deselaers et al., IJCV 2012) of boxes
 absolute error of the number of instances (WISE 4.3.1). All boxes are those around masks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pydantic import Field, PositiveInt, field_validator
 
-from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.instances import Instances, InstanceSource
 from pipeline.artifacts.truth import TrueImage, Truth
 from pipeline.common import masks
 from pipeline.common.errors import InputError
@@ -82,21 +82,6 @@ def protocols(parameters: EvaluationParameters) -> dict[str, Rules]:
     }
 
 
-class Predictions(Protocol):
-    """The instances of each image by any method, for example an `InstanceStore`."""
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of the store; `classes` are the class names, in the order of the labels."""
-        ...
-
-    def __iter__(self) -> Iterator[str]: ...
-
-    def instances(self, image_id: str) -> Instances:
-        """Return the instances of an image."""
-        ...
-
-
 @dataclass(frozen=True)
 class Method:
     """The predictions of a method, and the true masks to compare them with.
@@ -105,7 +90,7 @@ class Method:
     """
 
     truth: Truth
-    predictions: Predictions
+    predictions: InstanceSource
     confidences: bool = True
 
 
@@ -124,12 +109,13 @@ class Pairs:
     """All pairs of a method with a protocol.
 
     `thresholded` means that the number of detections is meaningful. It is not if detections have
-    confidences and no minimum score was applied.
+    confidences and no minimum score was applied. `confidences` is that of the method.
     """
 
     pairs: Sequence[Pair]
     classes: Sequence[str]
     thresholded: bool
+    confidences: bool
 
 
 def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pairs]:
@@ -153,7 +139,12 @@ def pairs_of(method: Method, parameters: EvaluationParameters) -> dict[str, Pair
             if image.has_objects or not rules.skip_images_without_objects:
                 pairs[name].append(admit(rules, image, found))
     return {
-        name: Pairs(pairs[name], classes, thresholded=rules.min_score > 0 or not method.confidences)
+        name: Pairs(
+            pairs[name],
+            classes,
+            thresholded=rules.min_score > 0 or not method.confidences,
+            confidences=method.confidences,
+        )
         for name, rules in rules_of.items()
     }
 

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.draws import Draws, DrawStore
-from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.peaks import PeakStore, Points
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.truth import TrueImage, Truth
 from pipeline.common import masks
 from pipeline.common.errors import InputError
+from pipeline.evaluation.measures import matched
 
 COUNTS = (10, 100, 1000)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RIGHT_IOU = 0.5  # minimum IoU of a right pseudo mask
 # The sizes of COCO, separated by the areas of squares with these sides in pixels.
 SIZES = ("small", "medium", "large")
 _SIDES = (32, 96)
@@ -197,26 +196,6 @@ class Drawn(Rows):
     right: NDArray[np.bool_]
 
 
-def matched(true: Instances, found: Instances) -> NDArray[np.bool_]:
-    """Match instances to true instances of their class as the COCO benchmark does.
-
-    Each instance, in the given order, is matched to the unmatched true instance of highest IoU, if
-    this IoU is at least `RIGHT_IOU`.
-
-    Returns
-    -------
-    Whether each of the n found instances is matched, bool (n,).
-    """
-    overlaps = masks.iou(found.masks, true.masks) * (found.label[:, None] == true.label)
-    right = np.zeros(len(found.label), bool)
-    for number, ious in enumerate(overlaps):
-        best = ious.argmax() if len(ious) else 0
-        if len(ious) and ious[best] >= RIGHT_IOU:
-            right[number] = True
-            overlaps[:, best] = 0
-    return right
-
-
 def compare_peaks(image: TrueImage, peaks: Points, proposals: Proposals, draws: Draws) -> Hits:
     """Compare the peaks of an image, and the proposals drawn for them, with its true instances.
 
@@ -260,7 +239,7 @@ def peak_quality(
     - `best`, `top_scoring`, `drawn`: IoU of the instance at a covered peak with the best proposal
       there, with the one of highest objectness, and with the drawn ones (mean over epochs)
     - `pseudo_masks`: number of masks of the first epoch
-    - `precision`, `recall`, `F1`: of these masks, at IoU `RIGHT_IOU`
+    - `precision`, `recall`, `F1`: of these masks, at IoU 0.5
     - `per_class`: the same metrics for each class
     """
     none = np.zeros(0, np.int64)

@@ -21,6 +21,7 @@ from pipeline.evaluation.measures import (
     mean_of_known,
 )
 from pipeline.evaluation.protocols import EvaluationParameters, Pairs
+from pipeline.evaluation.reliability import reliability_curves
 
 # The names of the metrics of boxes and counts begin with these; the other metrics are of masks.
 BOX_AND_COUNT_PREFIXES = ("box_", "CorLoc", "count_error")
@@ -38,12 +39,12 @@ def evaluate(
     - `images`, `instances`: number of images and of true instances
     - `mAPxx` and `mAPxx_interval`: mAP of masks at each IoU threshold, and its 95 % bootstrap
       interval over images, in percent
-    - `ABO`, `box_mAPxx`, `CorLoc`: in percent
+    - `ABO`, the expected calibration error `ECE`, `box_mAPxx`, `CorLoc`: in percent
     - `count_error`: in instances per image
     - `per_class`: the same metrics for each class
 
-    Without true instances or without a score threshold, a metric is None. Means over classes leave
-    it out.
+    Without true instances, confidences or a score threshold, a metric is None. Means over classes
+    leave it out.
     """
     summaries, values, resampled = {}, {}, {}
     for protocol, counted in pairs.items():
@@ -61,6 +62,7 @@ def _summary(
     columns = {
         **dict(zip(parameters.names, mask_ap, strict=True)),
         "ABO": average_best_overlap(pairs, count),
+        "ECE": _calibration_errors(counted),
         **{f"box_{name}": ap for name, ap in zip(parameters.names, box_ap, strict=True)},
         "CorLoc": correct_localisation(pairs, count),
     }
@@ -83,6 +85,13 @@ def _summary(
         },
     }
     return summary, values, resampled
+
+
+def _calibration_errors(counted: Pairs) -> Floats:
+    """Compute the calibration error of each class, 0 to 1; NaN if scores are not confidences."""
+    if not counted.confidences:
+        return np.full(len(counted.classes), math.nan)
+    return np.array([curve.error for curve in reliability_curves(counted).values()])
 
 
 def mean_names(parameters: EvaluationParameters) -> list[str]:

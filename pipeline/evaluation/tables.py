@@ -13,7 +13,10 @@ from pipeline.evaluation.summary import BOX_AND_COUNT_PREFIXES, summaries
 ABOUT_MASKS = (
     "All values except counts are in percent. Methods without a confidence have no score "
     "threshold: pseudo_masks are ranked by objectness, prm by how well they fit their peaks. "
-    "mask_rcnn_gt, if present, is the upper bound: only this method was trained on true masks."
+    "mask_rcnn_gt, if present, is the upper bound: only this method was trained on true masks. "
+    "ECE: expected calibration error, the difference of a score and the fraction of right "
+    "detections (IoU 0.50) with this score. Methods named /uncalibrated have the scores before "
+    "calibration; without such methods, no scores were calibrated."
 )
 ABOUT_INTERVALS = (
     "In brackets: 95 % bootstrap interval over images (1,000 resamples). It shows how much mAP may "

@@ -2,11 +2,12 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.common.errors import InputError
+from pipeline.evaluation.reliability import BINS, Curve
 
 # Size of the drawing and edges of the plot in it, in units of the SVG's view box.
 WIDTH, HEIGHT = 360, 216
@@ -102,6 +103,17 @@ def training_chart(title: str, folder: Path) -> Chart:
         series = [line for line in series if line.name != "loss"]
     epochs = max(len(line.values) for line in series)
     return line_chart(title, "epoch", [str(k + 1) for k in range(epochs)], series)
+
+
+def reliability_chart(title: str, curves: Mapping[str, Curve]) -> Chart:
+    """Chart the share of right detections, in percent, over their score: a line per method."""
+    centers = [(number + 0.5) / BINS for number in range(BINS)]
+    ideal = Series("ideal", [100 * center for center in centers])
+    lines = [
+        Series(method, [None if right is None else 100 * right for right in curve.right])
+        for method, curve in curves.items()
+    ]
+    return line_chart(title, "score", [f"{center:g}" for center in centers], [ideal, *lines])
 
 
 def read_plot(path: Path) -> Plot:

@@ -12,7 +12,7 @@ from pipeline.common.progress import track
 from pipeline.evaluation.stage_quality import quality_rows
 from pipeline.evaluation.tables import ABOUT_DIFFERENCES, ABOUT_INTERVALS
 from pipeline.report import charts, tables
-from pipeline.report.charts import Chart, line_chart, training_chart
+from pipeline.report.charts import Chart, line_chart, reliability_chart, training_chart
 from pipeline.report.failures import (
     PREDICTION_OUTCOMES,
     PSEUDO_MASK_OUTCOMES,
@@ -108,6 +108,7 @@ def page(
         ),
         peaks=tables.quality_table(quality_rows("peaks of", metrics["peaks"], "per_class")),
         figure5=_figure5(results),
+        reliability=_reliability(results),
         failures=failures,
         curves=[training_chart(title, folder) for title, folder in results.curves.items()],
         galleries=galleries,
@@ -124,6 +125,19 @@ def _figure5(results: Results) -> list[Chart]:
         line_chart(
             "Over the number of objects", "objects (5: or more)", count.labels, count.known()
         ),
+    ]
+
+
+def _reliability(results: Results) -> list[Chart]:
+    """Chart for each class how often the detections in evaluation images are right."""
+    curves_of = {
+        method: curves
+        for method, curves in results.reliability.curves.items()
+        if not method.endswith("/train")
+    }
+    return [
+        reliability_chart(name, {method: curves[name] for method, curves in curves_of.items()})
+        for name in results.val.split.classes
     ]
 
 

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.draws import DrawStore
-from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.instances import InstanceSource
 from pipeline.artifacts.peaks import PeakStore
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import TrueImage, Truth
+from pipeline.evaluation.reliability import Reliability
 
 
 @dataclass(frozen=True)
 class SplitResults:
-    """A split, its predictions, and its true masks if it has any."""
+    """A split, its predictions with calibrated scores, and its true masks if it has any."""
 
     split: Split
     truth: Truth
-    predictions: InstanceStore
-    refined: InstanceStore
+    predictions: InstanceSource
+    refined: InstanceSource
 
     @cached_property
     def true_images(self) -> dict[str, TrueImage]:
@@ -42,14 +43,15 @@ class PseudoMaskSources:
 class Results:
     """The results of a run.
 
-    `metrics`, `by_area` and `by_count` are written by the stage `evaluation`. `curves` are folders
-    written by DVCLive, by the name of the training.
+    `metrics`, `reliability`, `by_area` and `by_count` are written by the stage `evaluation`.
+    `curves` are folders written by DVCLive, by the name of the training.
     """
 
     train: SplitResults
     val: SplitResults
     sources: PseudoMaskSources
     metrics: Mapping[str, Any]
+    reliability: Reliability
     by_area: Path
     by_count: Path
     curves: Mapping[str, Path]

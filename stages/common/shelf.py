@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.instances import InstanceStore
 from pipeline.artifacts.peaks import PeakStore
@@ -49,6 +50,7 @@ class Shelf:
         self.proposals = {s: Artifact(data / "proposals" / s, ProposalStore) for s in SPLITS}
         self.draws = Artifact(data / "sampler" / "train", DrawStore)
         self.pseudo_masks = data / "sampler" / "pseudo_masks.json"
+        self.calibration = Artifact(data / "calibration" / "calibration.json", Calibration.read)
         self.retrieval = self._instances("retrieval")
         self.predictions = self._instances("predictions")
         self.refinement = self._instances("refinement")
@@ -59,6 +61,7 @@ class Shelf:
         self.community = data / "community" / "weights.safetensors"
         self.detector = data / "mask_rcnn" / "weights.safetensors"
         self.metrics = data / "evaluation" / "metrics.json"
+        self.reliability = data / "evaluation" / "reliability.json"
         self.by_area = data / "evaluation" / "by_area.csv"
         self.by_count = data / "evaluation" / "by_count.csv"
         self.report = data / "report" / "index.html"

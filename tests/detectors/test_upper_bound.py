@@ -14,7 +14,8 @@ def test_fewer_images_are_shown_more_often():
     values = yaml.safe_load((ROOT / "presets/scenes.yaml").read_text())["mask_rcnn"]
     values["schedule"] |= {"epochs": 3, "milestones": [2]}
     shown = [
-        Photograph(id=str(n), file="", height=1, width=1, sha256="", tags=()) for n in range(10)
+        Photograph(id=str(n), file="", height=1, width=1, sha256="", tags=CLASSES[: n < 10])
+        for n in range(15)  # nothing is learnt from those without tags
     ]
     split = Split(root="", classes=CLASSES, photographs=tuple(shown))
     four = TrueMasks(truth(*(true_image(str(n), 0) for n in range(4))))

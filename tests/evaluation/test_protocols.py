@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 import shutil
 
 import numpy as np
@@ -8,17 +9,21 @@ import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.coco import write_results
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter, FirstDraws
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
+from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
 from pipeline.common import masks
 from pipeline.common.errors import InputError
+from pipeline.evaluation.measures import matched
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
 from pipeline.evaluation.summary import evaluate
 from stages import evaluation as stage
+from stages.common.shelf import Shelf
 
 CLASSES = ("cat", "dog", "emu")
 HEIGHT, WIDTH = 20, 30
@@ -309,7 +314,7 @@ def test_without_truth_all_is_unknown(judge):
         numbers = {
             name: scores[name] for name in set(scores) - {"images", "instances", "per_class"}
         }
-        assert len(numbers) == 12
+        assert len(numbers) == 13
         assert set(numbers.values()) == {None}
 
 
@@ -376,6 +381,17 @@ def test_pseudo_masks_are_not_cut_by_score(tmp_path):
     assert scores["wise"]["mAP50"] == 0
 
 
+def test_a_true_instance_is_matched_once():
+    detections = found(
+        *[(0, 0.4, square(0, 0, 8)), (0, 0.3, square(0, 0, 7))],
+        *[(1, 0.2, square(10, 10, 8)), (1, 0.1, square(0, 20, 4))],
+    )
+    objects = [(0, square(0, 0, 8)), (0, square(10, 10, 8)), (1, square(10, 11, 8))]
+    true = true_image("a", objects).as_instances()
+    assert matched(true, detections).tolist() == [True, False, True, False]
+    assert matched(true_image("b", []).as_instances(), detections).tolist() == [False] * 4
+
+
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """All that the stage reads; its truth is that of `val` alone."""
@@ -395,6 +411,7 @@ def shelf(tmp_path, monkeypatch):
     peaks = Peaks(np.array([1, 1, 1, 0], np.int16), y, x, np.ones(4), np.ones((4, 2, 2)) / 4)
     with PeakWriter(data / "peaks/train", CLASSES, {}) as writer:
         writer.add("a", HEIGHT, WIDTH, peaks)
+    Calibration.off(CLASSES).write(data / "calibration/calibration.json")
     stages = ("retrieval", "predictions", "refinement", "mask_rcnn_gt", "community_predictions")
     for name in stages:
         for split in ("train", "val"):
@@ -432,10 +449,12 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
 
     rows = files[place / "per_class.csv"].decode().splitlines()
     of_boxes = "box_AP25,box_AP50,box_AP75,CorLoc"
-    assert rows[0] == f"method,protocol,class,AP25,AP50,AP75,ABO,{of_boxes},count_error"
-    assert f"wise,wise,cat{8 * ',100.0'},0.0" in rows
-    assert f"wise,coco,cat{8 * ',100.0'}," in rows
-    assert f"wise,wise,dog{8 * ','},0.0" in rows
+    assert rows[0] == f"method,protocol,class,AP25,AP50,AP75,ABO,ECE,{of_boxes},count_error"
+    # The only detection is right, with a score of 0.75.
+    assert f"wise,wise,cat{4 * ',100.0'},25.0{4 * ',100.0'},0.0" in rows
+    assert f"wise,coco,cat{4 * ',100.0'},25.0{4 * ',100.0'}," in rows
+    assert f"wise,wise,dog{9 * ','},0.0" in rows
+    assert f"prm,wise,cat{4 * ',100.0'},{4 * ',100.0'},0.0" in rows
     rows = files[place / "by_class.csv"].decode().splitlines()
     assert rows == [
         f"class,{','.join(methods)}",
@@ -445,7 +464,7 @@ def test_stage_writes_every_method_once_and_for_all(shelf, capsys):
     ]
     table = files[place / "table.md"].decode()
     sure = " 100.0 [100.0, 100.0] |"
-    assert f"| wise | coco | 1 | 1 |{3 * sure} 100.0 |" in table
+    assert f"| wise | coco | 1 | 1 |{3 * sure} 100.0 | 25.0 |" in table
     assert f"| wise - prm | coco |{3 * ' 0.0 [0.0, 0.0] |'}" in table
     assert "| wise | coco | 100.0 | 100.0 | 100.0 | 100.0 | - |" in table
     assert "| wise | wise | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 |" in table
@@ -499,3 +518,42 @@ def test_rows_of_community_learning(shelf):
     assert metrics["community"]["coco"]["CorLoc"] == 100
     assert "community+mask_rcnn - community" in metrics["differences"]
     assert "wise+refine" in (shelf / "evaluation/by_class.csv").read_text()
+
+
+def test_the_upper_bound_is_calibrated_and_suppressed_as_what_it_bounds(shelf):
+    """One cat is expected of each detector. Of the upper bound one was found, and a part of it."""
+    extent = {"height": HEIGHT, "width": WIDTH}
+    photograph = Photograph(id="a", file="", sha256="", tags=("cat",), **extent)
+    split = Split(root="", classes=CLASSES, photographs=(photograph,))
+    split.write(shelf / "dataset/train.json")
+    calibration = {"max_overlap": 0.6, "expected": (1, 0, 0), "powers": (2.0, 1.0, 1.0)}
+    Calibration(classes=CLASSES, **calibration).write(shelf / "calibration/calibration.json")
+    both = found((0, 0.9, SHAPES[0]), (0, 0.8, square(1, 1, 4)))
+    for name, parameters, of_image in (
+        ("refinement", {"max_overlap": 0.6}, found((0, 0.75, SHAPES[0]))),
+        ("mask_rcnn_gt", {"enabled": True}, both),
+    ):
+        for part in ("train", "val"):
+            shutil.rmtree(shelf / name / part)
+            with InstanceWriter(shelf / name / part, name, CLASSES, parameters) as writer:
+                writer.add("a", HEIGHT, WIDTH, of_image)
+    opened = Shelf()
+    methods = stage.open_methods(
+        opened, {name: opened.truth[name].open() for name in ("train", "val")}
+    )
+    scores = {
+        name: methods[name].predictions.instances("a").score.tolist()
+        for name in methods
+        if name.startswith(("wise", "mask_rcnn_gt"))
+    }
+    # Half of its score is between it and the next, which there is not.
+    of_bound = [0.9 ** (math.log(0.5) / math.log(0.45))]
+    calibrated = {"wise": [0.75**2], "wise+refine": [0.75**2], "mask_rcnn_gt": of_bound}
+    expected = {
+        **calibrated,
+        **{f"{name}/train": of for name, of in calibrated.items()},
+        "wise/uncalibrated": [0.75],
+        "wise+refine/uncalibrated": [0.75],
+        "mask_rcnn_gt/uncalibrated": [0.9],
+    }
+    assert scores == {name: pytest.approx(of) for name, of in expected.items()}

@@ -7,7 +7,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter
-from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalStore, ProposalWriter
 from pipeline.artifacts.truth import TrueImage, TrueInstance, Truth
@@ -199,20 +198,6 @@ def test_peaks_are_followed_to_instances_and_draws(tmp_path):
         *(100, 75),
     )
     assert quality["per_class"]["emu"]["best"] is None
-
-
-def test_one_true_instance_makes_one_pseudo_mask_right():
-    shapes = [box(0, 0, 40, 40), box(0, 0, 40, 30), box(80, 80, 40, 40), box(0, 60, 20, 20)]
-    found = Instances(
-        masks.encode(np.array(shapes)),
-        np.array([0, 0, 1, 1], np.int16),
-        np.array([0.4, 0.3, 0.2, 0.1], np.float32),
-    )
-    true = true_image(
-        "a", [(0, box(0, 0, 40, 35)), (0, box(80, 80, 40, 40)), (1, box(81, 81, 40, 40))]
-    )
-    assert recall.matched(true.as_instances(), found).tolist() == [True, False, True, False]
-    assert recall.matched(true_image("b", []).as_instances(), found).tolist() == [False] * 4
 
 
 def test_a_peak_of_another_class_hits_nothing(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.draws import Draws, DrawStore, DrawWriter, FirstDraws
 from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter, Points
@@ -25,6 +26,7 @@ from pipeline.evaluation import by_size as breakdown
 from pipeline.evaluation import stage_quality as recall
 from pipeline.evaluation.intervals import differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
+from pipeline.evaluation.reliability import Reliability, reliability_curves
 from pipeline.evaluation.summary import evaluate, mean_names
 from pipeline.report import charts, failures
 from pipeline.report.gallery import choose, outline
@@ -176,6 +178,9 @@ def shelve_evaluation(data):
     estimates = {name: of_method for name, (_, of_method) in evaluated.items()}
     metrics["differences"] = differences(estimates, mean_names(parameters))
     files.write_json(data / "evaluation" / "metrics.json", metrics | quality)
+    curves = {name: reliability_curves(pairs[name]["coco"]) for name in ("wise", "wise+refine")}
+    Reliability(curves=curves).write(data / "evaluation" / "reliability.json")
+    Calibration.off(CLASSES).write(data / "calibration" / "calibration.json")
     overlaps = {name: breakdown.overlaps(pairs[name]["wise"].pairs) for name in methods}
     breakdown.write_by_area(data / "evaluation" / "by_area.csv", overlaps)
     breakdown.write_by_count(data / "evaluation" / "by_count.csv", overlaps)
@@ -290,7 +295,7 @@ def test_the_tables_hold_what_evaluation_found(project, page):
                 *(with_interval(numbers, key) for key in ("mAP25", "mAP50")),
             )
         ]
-        assert rows[name][:4] + rows[name][6:10] == wanted
+        assert rows[name][:4] + rows[name][7:11] == wanted
 
 
 def with_interval(numbers, name):

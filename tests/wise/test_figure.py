@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.instances import Instances, InstanceWriter
 from pipeline.artifacts.peaks import PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
@@ -72,6 +73,7 @@ def project(tmp_path_factory):
         void=void["counts"].decode(),
     )
     Truth(classes=CLASSES, images=(true,)).write(data / "dataset" / "truth" / "val.json")
+    Calibration.off(CLASSES).write(data / "calibration" / "calibration.json")
     with (
         ProposalWriter(data / "proposals" / "val", "boxes", "nobody's masks", {}) as proposals,
         InstanceWriter(data / "predictions" / "val", "predictions", CLASSES, {}) as predictions,

@@ -1,0 +1,60 @@
+"""Calibration of scores: a power for each class."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.artifacts.instances import Instances, InstanceSource, InstanceView
+from pipeline.common import files
+
+
+class Calibration(BaseModel):
+    """A power for the scores of each class, and what it was fitted to.
+
+    classes : names.
+    max_overlap : of two instances of a class that count as two objects, as a fraction of the
+        smaller mask.
+    expected : number of objects of each class in the training images; empty if scores are not
+        calibrated.
+    powers : of each class; 1 leaves its scores as they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    classes: tuple[str, ...]
+    max_overlap: float
+    expected: tuple[int, ...]
+    powers: tuple[float, ...]
+
+    @classmethod
+    def off(cls, classes: tuple[str, ...]) -> "Calibration":
+        """Give the calibration that leaves all scores as they are."""
+        return cls(classes=classes, max_overlap=1.0, expected=(), powers=(1.0,) * len(classes))
+
+    @classmethod
+    def read(cls, path: Path) -> "Calibration":
+        """Read a calibration from JSON. Raises InputError if the file is missing or invalid."""
+        return files.read_model(cls, path)
+
+    def write(self, path: Path) -> None:
+        """Write the calibration as indented JSON."""
+        files.write_json(path, self.model_dump(), indent=1)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it was fitted."""
+        return bool(self.expected)
+
+    def apply(self, found: Instances) -> Instances:
+        """Raise the scores to the powers of their classes; sort by descending new score.
+
+        The order within a class stays the same.
+        """
+        score = (found.score ** np.array(self.powers)[found.label]).astype(np.float32)
+        order = np.argsort(-score, kind="stable")
+        return Instances(found.masks, found.label, score).take(order)
+
+    def view(self, store: InstanceSource) -> InstanceView:
+        """Give the instances of a store with calibrated scores."""
+        return InstanceView(store, self.apply)
