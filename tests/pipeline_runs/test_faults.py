@@ -148,7 +148,7 @@ def test_an_edit_while_a_stage_runs_ends_it(project, undisturbed, monkeypatch, e
     file = project / edited
     before = file.read_text()
 
-    def edit(*_):
+    def edit(*_, **__):
         if edited == "params.yaml":
             parameters = yaml.safe_load(before)
             parameters["peaks"]["min_relative_height"] = 0.7
