@@ -63,9 +63,9 @@ def main() -> None:
     for number, (title, (changed, published)) in enumerate(VARIANTS.items()):
         changes = {f"{_PARTS}.{key}": value for key, value in changed.items()}
         print(row(title, metrics_of(number, changes), "community", published), flush=True)
-    for number, told in enumerate(("community", "mixed"), len(VARIANTS)):
-        metrics = metrics_of(number, {"mask_rcnn.pseudo_masks": told})
-        title = f"community+mask_rcnn, {told}"
+    for number, source in enumerate(("community", "mixed"), len(VARIANTS)):
+        metrics = metrics_of(number, {"mask_rcnn.pseudo_masks": source})
+        title = f"community+mask_rcnn, {source}"
         print(row(title, metrics, "community+mask_rcnn", "not published"), flush=True)
 
 

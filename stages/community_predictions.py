@@ -3,11 +3,10 @@
 from functools import partial
 
 from pipeline.artifacts.instances import InstanceWriter
-from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.split import PhotographFile
 from pipeline.community.inference import (
     CommunityPredictionsParameters,
     CommunityPredictor,
-    PhotographFile,
 )
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters, read_value
@@ -34,7 +33,13 @@ def main() -> None:
             ) as store:
                 if enabled:
                     title = f"community_predictions, {name}"
-                    fill(store, predictor, partial(file_of, split), split.photographs, title)
+                    fill(
+                        store,
+                        predictor,
+                        partial(PhotographFile.of, split),
+                        split.photographs,
+                        title,
+                    )
             print(
                 f"community_predictions: {store.rows} instances in {store.finished} {name} images"
             )
@@ -42,11 +47,6 @@ def main() -> None:
         shelf.publish(place, "community_predictions")
     if not enabled:
         print("community_predictions: off; set community.enabled to train the network")
-
-
-def file_of(split: Split, photograph: Photograph) -> PhotographFile:
-    """Return the path of a photograph, and the id of its proposals."""
-    return PhotographFile(photograph.id, split.path(photograph))
 
 
 if __name__ == "__main__":

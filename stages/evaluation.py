@@ -120,8 +120,8 @@ def detections(shelf: Shelf, split: str) -> dict[str, InstanceSource]:
 
     Those of the upper bound are not refined, but suppressed as the refined ones are.
     """
-    told = read_value("mask_rcnn.pseudo_masks")
-    detector = "wise" if told == "sampler" else "community+mask_rcnn"
+    source = read_value("mask_rcnn.pseudo_masks")
+    detector = "wise" if source == "sampler" else "community+mask_rcnn"
     refined = shelf.refinement[split].open()
     found: dict[str, InstanceSource] = {
         detector: shelf.predictions[split].open(),

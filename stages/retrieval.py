@@ -3,8 +3,9 @@
 from functools import partial
 
 from pipeline.artifacts.instances import InstanceWriter
+from pipeline.artifacts.split import PhotographFile
 from pipeline.classifier.peaks import PeaksParameters
-from pipeline.classifier.retrieval import PhotographFile, RetrievalParameters, Retriever
+from pipeline.classifier.retrieval import RetrievalParameters, Retriever
 from pipeline.execution.photographs import fill
 from stages.common.parameters import read_parameters
 from stages.common.run import run

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
 from pipeline.common import masks
@@ -51,6 +51,10 @@ class Instances:
     def take(self, rows: NDArray[np.integer[Any]]) -> "Instances":
         """Select instances by index, int (k,)."""
         return Instances([self.masks[row] for row in rows], self.label[rows], self.score[rows])
+
+    def of_classes(self, labels: ArrayLike, *, others: bool = False) -> "Instances":
+        """Select the instances of some classes, or those of all others."""
+        return self.take(np.flatnonzero(np.isin(self.label, labels, invert=others)))
 
     def best_of_class(self) -> NDArray[np.float32]:
         """Return, for each instance, the highest score in its class: float32 (n,)."""

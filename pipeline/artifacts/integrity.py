@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 
 FILES = "files"
 CHECKSUM = "checksum"
@@ -92,6 +92,5 @@ def naming(file: Path) -> Iterator[None]:
     except (DamagedFileError, InputError):
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = reason if file.exists() else "missing"
+        reason = first_line(error) if file.exists() else "missing"
         raise DamagedFileError(f"{file}: damaged ({reason})") from None

@@ -1,6 +1,7 @@
 """The index of a split: its photographs with their tags, the only input of training."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +65,19 @@ class Split(BaseModel):
     def labels(self, photograph: Photograph) -> list[int]:
         """Return the class indices of a photograph's tags, ascending."""
         return [self.classes.index(tag) for tag in photograph.tags]
+
+
+class PhotographFile(NamedTuple):
+    """A photograph on disk.
+
+    id : name of the photograph in the dataset.
+    path : of its file.
+    """
+
+    id: str
+    path: Path
+
+    @classmethod
+    def of(cls, split: Split, photograph: Photograph) -> "PhotographFile":
+        """Return the id and path of a photograph of a split."""
+        return cls(photograph.id, split.path(photograph))

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.artifacts.compact import expand
 from pipeline.common import files, finite
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 
 Description = TypeVar("Description", bound=BaseModel)
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -65,8 +65,9 @@ def load_network(
         with _Budget(2 * sum(map(math.prod, shapes)) + SPARE_NUMBERS):
             network = build(description)
     except (MemoryError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: its description gives no network ({reason})") from None
+        raise InputError(
+            f"{path}: its description gives no network ({first_line(error)})"
+        ) from None
     load_weights(path, network)
     return network
 
@@ -105,6 +106,5 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     try:
         module.load_state_dict(expand(safetensors.torch.load_file(path)))
     except (KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        first_line = str(error).splitlines()[0]
-        raise InputError(f"{path}: weights of another network ({first_line})") from None
+        raise InputError(f"{path}: weights of another network ({first_line(error)})") from None
     finite.check(str(path), module.state_dict())

@@ -7,23 +7,32 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.backbones.pretrained import create_backbone
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 
 
-class _TimmBackbone(nn.Module):
-    """A timm model that takes images with values from 0 to 1."""
+class NormalizingBackbone(nn.Module):
+    """Layers of a timm model that take images with values from 0 to 1."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, weights: str, features_only: bool) -> None:
-        super().__init__()
-        self.body, mean, std = create_backbone(name, weights, features_only)
+    def normalize_by(self, mean: list[float], std: list[float]) -> None:
+        """Set the mean and standard deviation of each channel of the model's input."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def _normalized(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
+        """Normalize images, float (n, 3, h, w), 0 to 1."""
         return (images - self.mean) / self.std
+
+
+class _TimmBackbone(NormalizingBackbone):
+    """A whole timm model."""
+
+    def __init__(self, name: str, weights: str, features_only: bool) -> None:
+        super().__init__()
+        self.body, mean, std = create_backbone(name, weights, features_only)
+        self.normalize_by(mean, std)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         """Compute the feature maps that the model returns."""
@@ -41,8 +50,9 @@ class _TimmBackbone(nn.Module):
             with torch.no_grad():
                 given = [tuple(map_.shape) for map_ in self._maps(torch.zeros(1, 3, height, width))]
         except Exception as error:  # timm's models have no one error for a size they do not take
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"backbone {name}: not for images of any size ({reason})") from None
+            raise InputError(
+                f"backbone {name}: not for images of any size ({first_line(error)})"
+            ) from None
         self.body.train()
         if given != wanted:
             raise InputError(f"backbone {name}: feature maps {given} instead of {wanted}")
@@ -98,7 +108,7 @@ class Backbone(_TimmBackbone):
         return self._maps(images)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
-        maps = self.body(self._normalized(images))
+        maps = self.body(self.normalized(images))
         return [maps[level] for level in self._levels]
 
     def freeze_batch_norm(self) -> None:
@@ -158,7 +168,7 @@ class WholeBackbone(_TimmBackbone):
         -------
         float (n, channels, h / stride, w / stride).
         """
-        features: Tensor = self.body.forward_features(self._normalized(images))
+        features: Tensor = self.body.forward_features(self.normalized(images))
         return features
 
     def _maps(self, images: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common import files, finite
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 
 # Models whose weights an installed package contains: no download is needed at run time.
 PACKAGED = ("tf_efficientnet_lite0",)
@@ -42,7 +42,7 @@ def create_backbone(
         backbone = timm.create_model(name, pretrained=weights == "hub", **kind)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"backbone {name}: no weights from the hub ({_first_line(error)}); "
+            f"backbone {name}: no weights from the hub ({first_line(error)}); "
             f"give weights: package (for {', '.join(PACKAGED)}) or the path of a file"
         ) from None
     if weights == "package":
@@ -87,7 +87,7 @@ def _read_file(path: Path) -> Any:
     except InputError as error:
         raise InputError(f"weights {error}") from None
     except Exception as error:  # torch.load raises various errors for invalid files
-        raise InputError(f"weights {path}: cannot be read ({_first_line(error)})") from None
+        raise InputError(f"weights {path}: cannot be read ({first_line(error)})") from None
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
@@ -110,7 +110,3 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, source: str)
             f"are missing or have another shape, the first is {wrong[0]})"
         )
     backbone.load_state_dict(picked)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

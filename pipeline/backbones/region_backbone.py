@@ -9,13 +9,14 @@ from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
+from pipeline.backbones.backbone import NormalizingBackbone
 from pipeline.backbones.pretrained import create_backbone
 from pipeline.common.errors import InputError
 
 REGION_CELLS = 7  # per side, of the features that are pooled for a region
 
 
-class RegionBackbone(nn.Module):
+class RegionBackbone(NormalizingBackbone):
     """Features of an image, and of its regions (Fast R-CNN; Kim et al., WACV 2021, section 4.1).
 
     EfficientNet: shared to stride 16; the last blocks and the last convolution per region.
@@ -40,9 +41,6 @@ class RegionBackbone(nn.Module):
         If the model is unknown, of another family, or its weights cannot be loaded.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, name: str, weights: str, frozen_levels: int = 0) -> None:
         super().__init__()
         model, mean, std = create_backbone(name, weights, features_only=False)
@@ -51,8 +49,7 @@ class RegionBackbone(nn.Module):
         self.last = _without_batch_norm(last)
         for level in self.levels[:frozen_levels]:
             level.requires_grad_(requires_grad=False)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.normalize_by(mean, std)
         with torch.no_grad():
             side = 128
             maps = self(torch.zeros(1, 3, side, side))
@@ -72,7 +69,7 @@ class RegionBackbone(nn.Module):
         -------
         For each level, a map of shape (n, channels, h / stride, w / stride).
         """
-        features, maps = (images - self.mean) / self.std, []
+        features, maps = self.normalized(images), []
         for level in self.levels:
             features = level(features)
             maps.append(features)

@@ -7,7 +7,7 @@ warped to the classifier's input, a square of `image_size` pixels, where all is 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.peaks import Peaks, PeakStore
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import opened
-from pipeline.artifacts.split import Photograph, Split
+from pipeline.artifacts.split import PhotographFile
 from pipeline.classifier.inference import as_input, classifier
 from pipeline.classifier.network import peak_scores
 from pipeline.classifier.peaks import PeaksParameters, locate
@@ -74,22 +74,6 @@ class RetrievalParameters(Parameters):
         return self
 
 
-class PhotographFile(NamedTuple):
-    """A photograph on disk.
-
-    id : name of the photograph in the dataset.
-    file : path of the photograph.
-    """
-
-    id: str
-    file: Path
-
-    @classmethod
-    def of(cls, split: Split, photograph: Photograph) -> "PhotographFile":
-        """Return the id and file of a photograph of a split."""
-        return cls(photograph.id, split.path(photograph))
-
-
 @dataclass(frozen=True)
 class Retriever:
     """Retrieves the instances of photographs.
@@ -109,7 +93,7 @@ class Retriever:
     def __call__(self, photograph: PhotographFile) -> Instances:
         """Retrieve the instances of one photograph."""
         network = classifier(self.weights)
-        image = read_image(photograph.file)
+        image = read_image(photograph.path)
         with torch.inference_mode():
             maps = network(as_input(network, image))[0].float().cpu()
         if isinstance(self.peaks, Path):

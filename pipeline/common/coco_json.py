@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from pipeline.common import files
 from pipeline.common.errors import InputError
-from pipeline.common.images import max_pixels
+from pipeline.common.images import check_size
 
 # COCO's own largest file has 0.5 GiB.
 MAX_BYTES = 2 * 2**30
@@ -81,11 +81,7 @@ def read_document(path: Path, missing: str) -> Document:
         _check_once(f"{path}: {name}: id", (entry.id for entry in of_kind))
     _check_once(f"{path}: images: file_name", (image.file_name for image in document.images))
     for image in document.images:
-        if image.height * image.width > max_pixels():
-            raise InputError(
-                f"{path}: image {image.id}: {image.width} x {image.height} pixels; "
-                f"at most {max_pixels():,} are allowed (WISE_MAX_MEGAPIXELS)"
-            )
+        check_size(f"{path}: image {image.id}", image.width, image.height)
     return document
 
 

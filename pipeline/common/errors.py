@@ -1,4 +1,4 @@
-"""The exception for errors that a user can fix."""
+"""The exception for errors that a user can fix, and what it quotes of others."""
 
 import unicodedata
 
@@ -16,6 +16,11 @@ class InputError(Exception):
         line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in super().__str__())
         half = MAX_LENGTH // 2
         return line if len(line) <= MAX_LENGTH else f"{line[:half]} ... {line[-half:]}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _breaks(character: str) -> bool:

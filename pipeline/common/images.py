@@ -37,6 +37,15 @@ def max_pixels() -> int:
     return int(wanted) * 1_000_000
 
 
+def check_size(where: str, width: int, height: int) -> None:
+    """Raise InputError, which begins with `where`, for more than `max_pixels()` pixels."""
+    if width * height > max_pixels():
+        raise InputError(
+            f"{where}: {width} x {height} pixels; at most {max_pixels():,} are allowed "
+            "(WISE_MAX_MEGAPIXELS)"
+        )
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file in one of `FORMATS` without decoding it.
@@ -49,11 +58,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     with files.open_file(path, "no such image") as file, _naming(path):
         image = Image.open(file, formats=FORMATS)
-        if image.width * image.height > max_pixels():
-            raise InputError(
-                f"{path}: {image.width} x {image.height} pixels; at most {max_pixels():,} are "
-                "allowed (WISE_MAX_MEGAPIXELS)"
-            )
+        check_size(str(path), image.width, image.height)
         yield image
 
 

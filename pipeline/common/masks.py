@@ -132,6 +132,13 @@ def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
     return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
+def corners(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Bounding boxes (x1, y1, x2, y2) in pixels, float64 (n, 4)."""
+    found = boxes(rles)
+    found[:, 2:] += found[:, :2]
+    return found
+
+
 def iou(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
     """Intersection over union (IoU) of every pair, float64 (len(first), len(second)).
 

@@ -17,12 +17,14 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.ragged import opened
+from pipeline.artifacts.split import PhotographFile
+from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import masks, runtime
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
 from pipeline.community.mask_generation import above
 from pipeline.community.network import Community
-from pipeline.community.regions import DIVISOR, boxes_of, fit_size, scaled, to_size
+from pipeline.community.regions import DIVISOR, boxes_of, scaled
 from pipeline.community.regression import moved_boxes
 from pipeline.community.segmentation import ensemble
 
@@ -48,13 +50,6 @@ class CommunityPredictionsParameters(Parameters):
     )
     min_score: float = Field(ge=0, lt=1, description="minimum score of a detection")
     max_detections: PositiveInt = Field(description="maximum number per image (COCO: 100)")
-
-
-class PhotographFile(NamedTuple):
-    """A photograph: its id in the proposal store, and its path."""
-
-    id: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def predict(
     Instances at the size of the photograph, by descending score.
     """
     if len(boxes) == 0:
-        return Instances([], np.zeros(0, np.int16), np.zeros(0, np.float32))
+        return Instances.none()
     boxes = boxes[: parameters.max_regions]
     device, size = next(network.parameters()).device, (image.shape[0], image.shape[1])
     with runtime.autocast(device):
@@ -126,7 +121,7 @@ class _View(NamedTuple):
 
 
 def _view(network: Community, image: NDArray[np.uint8], min_size: int, max_size: int) -> _View:
-    size = fit_size(image.shape[0], image.shape[1], min_size, max_size)
+    size = fit_size(image.shape[0], image.shape[1], min_size, max_size, DIVISOR)
     resized = to_size(image, size)[None]
     device = next(network.parameters()).device
     return _View(network.backbone(runtime.channels_last(resized, device) / 255), size)

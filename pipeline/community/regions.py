@@ -1,12 +1,10 @@
-"""Photographs at the network's size, and the boxes of their proposals."""
+"""The regions of photographs: the boxes of their proposals."""
 
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.common import masks
@@ -15,27 +13,9 @@ from pipeline.common.errors import InputError
 DIVISOR = 16  # sides are multiples of it, so that no feature map has a partial cell
 
 
-def fit_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
-    """Compute the size of a resized photograph (height, width), multiples of `DIVISOR`.
-
-    Its shorter side is about `min_size`, unless its longer side would then exceed `max_size`.
-    """
-    scale = min(min_size / min(height, width), max_size / max(height, width))
-    rounded = (max(1, round(side * scale / DIVISOR)) * DIVISOR for side in (height, width))
-    return next(rounded), next(rounded)
-
-
-def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """Resize a photograph (h, w, 3) to uint8 (3, *size)."""
-    resized: Tensor = resize(torch.from_numpy(image.transpose(2, 0, 1).copy()), list(size))
-    return resized
-
-
 def boxes_of(proposals: Proposals) -> Tensor:
     """Return the boxes of proposals, float32 (r, 4), x1 y1 x2 y2 in pixels."""
-    boxes = masks.boxes(proposals.masks)
-    boxes[:, 2:] += boxes[:, :2]
-    return torch.from_numpy(boxes.astype(np.float32))
+    return torch.from_numpy(masks.corners(proposals.masks).astype(np.float32))
 
 
 class BoxSource(Protocol):

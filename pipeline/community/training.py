@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from pipeline.artifacts.split import Split
+from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.parameters import Parameters
@@ -27,7 +28,7 @@ from pipeline.community.oicr import (
     refinement_loss,
     wsddn_scores,
 )
-from pipeline.community.regions import DIVISOR, BoxSource, fit_size, scaled, to_size
+from pipeline.community.regions import DIVISOR, BoxSource, scaled
 from pipeline.community.regression import regression_loss
 from pipeline.community.segmentation import segmentation_loss, segmentation_target
 from pipeline.training.batches import EpochSample
@@ -106,7 +107,7 @@ class TaggedRegions:
         photograph, parameters = self._photographs[sample.item], self._parameters
         rng = sample.generator(parameters.seed)
         min_size = parameters.min_sizes[rng.integers(len(parameters.min_sizes))]
-        size = fit_size(photograph.height, photograph.width, min_size, parameters.max_size)
+        size = fit_size(photograph.height, photograph.width, min_size, parameters.max_size, DIVISOR)
         image = to_size(self._split.image(photograph), size)
         boxes = self._boxes.boxes(photograph.id)[: parameters.max_regions]
         boxes = scaled(boxes, (photograph.height, photograph.width), size)

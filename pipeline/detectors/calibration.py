@@ -5,14 +5,13 @@ objects the training photographs show is counted in the pseudo masks, so that on
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.artifacts.calibration import Calibration
-from pipeline.artifacts.instances import Instances, InstanceSource
+from pipeline.artifacts.instances import InstanceSource
 from pipeline.artifacts.split import Split
 from pipeline.common.parameters import Parameters
 
@@ -63,18 +62,14 @@ def object_scores(
     more than `max_overlap`.
     """
     objects = [
-        _of_tags(instances.instances(photograph.id), split.labels(photograph)).without_parts(
-            max_overlap
-        )
+        instances.instances(photograph.id)
+        .of_classes(split.labels(photograph))
+        .without_parts(max_overlap)
         for photograph in split.photographs
     ]
     label = np.concatenate([np.zeros(0, np.int16), *(of_image.label for of_image in objects)])
     score = np.concatenate([np.zeros(0, np.float32), *(of_image.score for of_image in objects)])
     return [score[label == number] for number in range(len(split.classes))]
-
-
-def _of_tags(found: Instances, labels: Sequence[int]) -> Instances:
-    return found.take(np.flatnonzero(np.isin(found.label, labels)))
 
 
 def fit_power(scores: NDArray[np.float32], expected: int) -> float:

@@ -255,22 +255,24 @@ def peak_quality(
         true_label.append(image.labels().astype(np.int64))
         is_hit.append(np.isin(np.arange(len(image.instances)), of_image.instance))
     found, labels, hit = Hits.concatenate(hits), np.concatenate(true_label), np.concatenate(is_hit)
-    told = Drawn.concatenate(drawn)
+    pseudo_masks = Drawn.concatenate(drawn)
     return {
         "images": len(truth.images),
-        **_peak_means(found, hit, told.right),
+        **_peak_means(found, hit, pseudo_masks.right),
         "per_class": {
             name: _peak_means(
                 found.where(found.label == label),
                 hit[labels == label],
-                told.right[told.label == label],
+                pseudo_masks.right[pseudo_masks.label == label],
             )
             for label, name in enumerate(truth.classes)
         },
     }
 
 
-def _peak_means(found: Hits, hit: NDArray[np.bool_], told: NDArray[np.bool_]) -> dict[str, Any]:
+def _peak_means(
+    found: Hits, hit: NDArray[np.bool_], pseudo_masks: NDArray[np.bool_]
+) -> dict[str, Any]:
     right = found.where(found.instance >= 0)
     covered = right.where(right.covered)
     return {
@@ -282,10 +284,10 @@ def _peak_means(found: Hits, hit: NDArray[np.bool_], told: NDArray[np.bool_]) ->
         "best": _percent(covered.best),
         "top_scoring": _percent(covered.first),
         "drawn": _percent(covered.drawn),
-        "pseudo_masks": len(told),
-        "precision": _percent(told),
-        "recall": _ratio(int(told.sum()), len(hit)),
-        "F1": _ratio(2 * int(told.sum()), len(hit) + len(told)),
+        "pseudo_masks": len(pseudo_masks),
+        "precision": _percent(pseudo_masks),
+        "recall": _ratio(int(pseudo_masks.sum()), len(hit)),
+        "F1": _ratio(2 * int(pseudo_masks.sum()), len(hit) + len(pseudo_masks)),
     }
 
 

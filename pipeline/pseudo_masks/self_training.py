@@ -44,8 +44,7 @@ class TaggedDetections:
         return tagged.take(np.flatnonzero(~self._strong(tagged)))
 
     def _tagged(self, image_id: str) -> Instances:
-        found = self._found.instances(image_id)
-        return found.take(np.flatnonzero(np.isin(found.label, self._labels[image_id])))
+        return self._found.instances(image_id).of_classes(self._labels[image_id])
 
     def _strong(self, tagged: Instances) -> NDArray[np.bool_]:
         strong: NDArray[np.bool_] = (
@@ -75,8 +74,7 @@ class SelfTrainingMasks:
         if image_id not in self._before:
             return detections
         before = self._before.instances(image_id, epoch)
-        missing = before.take(np.flatnonzero(~np.isin(before.label, detections.label)))
-        return detections + missing
+        return detections + before.of_classes(detections.label, others=True)
 
     def alternatives(self, image_id: str, /) -> Instances:
         """Return detections with too low a score; earlier masks for tags without a detection."""
@@ -85,7 +83,7 @@ class SelfTrainingMasks:
             return weak
         found = self._detections.instances(image_id, 0).label
         before = self._before.alternatives(image_id)
-        return weak + before.take(np.flatnonzero(~np.isin(before.label, found)))
+        return weak + before.of_classes(found, others=True)
 
 
 class Alternating:

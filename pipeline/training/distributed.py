@@ -22,7 +22,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from pipeline.common import runtime
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 
 Item = TypeVar("Item")
 
@@ -64,7 +64,7 @@ class Processes:
         except RuntimeError as error:
             raise InputError(
                 "another process of this training has ended; its own message says why "
-                f"({str(error).splitlines()[0]})"
+                f"({first_line(error)})"
             ) from None
         return summed
 

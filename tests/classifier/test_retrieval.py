@@ -6,10 +6,11 @@ from scipy.ndimage import binary_dilation, binary_erosion, zoom
 
 from pipeline.artifacts.peaks import Peaks, PeakStore, PeakWriter
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
+from pipeline.artifacts.split import PhotographFile
 from pipeline.artifacts.weights import write_weights
 from pipeline.classifier.network import Prm, peak_scores
 from pipeline.classifier.peaks import PeaksParameters, locate
-from pipeline.classifier.retrieval import PhotographFile, RetrievalParameters, Retriever, retrieve
+from pipeline.classifier.retrieval import RetrievalParameters, Retriever, retrieve
 from pipeline.common import masks
 from pipeline.common.errors import InputError
 from tests.support.tiny import CLASSES, PRM

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from pipeline.artifacts.instances import Instances
+from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import masks, runtime
-from pipeline.detectors.mask_rcnn.network import MaskRcnn, fit_size, pad, to_size
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, pad
 
 MASK_THRESHOLD = 0.5
 
@@ -26,7 +27,8 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instance
     Instances at the size of the photograph, by descending score.
     """
     height, width = image.shape[:2]
-    size = fit_size(height, width, network.description.architecture)
+    architecture = network.description.architecture
+    size = fit_size(height, width, architecture.min_size, architecture.max_size)
     device = next(network.parameters()).device
     resized = to_size(image, size)
     padded, sizes = pad([resized, resized.flip(2)] if flip else [resized])

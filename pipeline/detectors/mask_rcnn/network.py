@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
@@ -25,7 +23,6 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import initLevelMapper
-from torchvision.transforms.v2.functional import resize
 
 from pipeline.artifacts.weights import load_network
 from pipeline.backbones.backbone import Backbone
@@ -259,23 +256,6 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
         self.drawn_positive = torch.cat(positive).sum()
         self.drawn = self.drawn_positive + torch.cat(negative).sum()
         return positive, negative
-
-
-def fit_size(height: int, width: int, architecture: Architecture) -> tuple[int, int]:
-    """Compute the size of a resized photograph (height, width).
-
-    Its shorter side is `min_size`, unless its longer side would then exceed `max_size`.
-    """
-    scale = min(
-        architecture.min_size / min(height, width), architecture.max_size / max(height, width)
-    )
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def to_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """Resize a photograph (h, w, 3) to uint8 (3, *size)."""
-    resized: Tensor = resize(torch.from_numpy(image.transpose(2, 0, 1).copy()), list(size))
-    return resized
 
 
 def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import load_weights
+from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import masks, runtime
 from pipeline.common.parameters import Parameters
 from pipeline.detectors.mask_rcnn.network import (
     Architecture,
     MaskRcnn,
     MaskRcnnDescription,
-    fit_size,
     mirror,
     pad,
-    to_size,
 )
 from pipeline.pseudo_masks.supervision import Supervision
 from pipeline.training.augmentation import jitter_colors
@@ -109,7 +108,7 @@ class MaskedPhotographs:
         photograph = self._photographs[sample.item]
         instances = self._objects.instances(photograph.id, sample.epoch)
         decoded = masks.decode(instances.masks, photograph.height, photograph.width)
-        size = fit_size(photograph.height, photograph.width, self._parameters.architecture)
+        size = self._size(photograph)
         image = to_size(self._split.image(photograph), size)
         shapes = F.interpolate(
             torch.from_numpy(decoded.view(np.uint8))[None], size, mode="nearest-exact"
@@ -122,12 +121,15 @@ class MaskedPhotographs:
         wanted = {**target(shapes, instances.label), "alternatives": possible}
         return image, wanted, int(rng.integers(2**63))
 
+    def _size(self, photograph: Photograph) -> tuple[int, int]:
+        limits = self._parameters.architecture
+        return fit_size(photograph.height, photograph.width, limits.min_size, limits.max_size)
+
     def _possible(self, photograph: Photograph, size: tuple[int, int]) -> Tensor:
         """Return the boxes of possible objects in an image of a size, float32 (k, 4)."""
         if self._parameters.max_background_iou == 1:
             return torch.zeros(0, 4)
-        corners = masks.boxes(self._objects.alternatives(photograph.id).masks)
-        corners[:, 2:] += corners[:, :2]
+        corners = masks.corners(self._objects.alternatives(photograph.id).masks)
         scale = (size[1] / photograph.width, size[0] / photograph.height) * 2
         return torch.from_numpy((corners * scale).astype(np.float32))
 

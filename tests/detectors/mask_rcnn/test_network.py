@@ -4,8 +4,9 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 
 from pipeline.artifacts.weights import write_weights
+from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import runtime
-from pipeline.detectors.mask_rcnn.network import MaskRcnn, SeededSampler, fit_size, pad, to_size
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, SeededSampler, pad
 from tests.support.tiny import ARCHITECTURE
 from tests.support.tiny import MASK_RCNN as DESCRIPTION
 
@@ -127,7 +128,7 @@ def test_boxes_keep_their_precision_under_autocast():
     [((375, 500), (64, 85)), ((500, 375), (85, 64)), ((100, 300), (43, 128)), ((1, 500), (1, 128))],
 )
 def test_size_is_bound_by_the_short_or_the_long_side(photograph, expected):
-    assert fit_size(*photograph, ARCHITECTURE) == expected
+    assert fit_size(*photograph, ARCHITECTURE.min_size, ARCHITECTURE.max_size) == expected
 
 
 def test_padding_lies_right_and_below():
