@@ -10,28 +10,38 @@ from stages.common.shelf import Shelf
 
 
 def main() -> None:
-    """Read the draws and the predictions of train, write data/calibration."""
+    """Read the draws, the predictions and the refined ones of train, write data/calibration."""
     parameters = read_parameters(CalibrationParameters, "calibration")
     shelf = Shelf()
     split = shelf.splits["train"].open()
     draws = FirstDraws(shelf.draws.open(), shelf.proposals["train"].open())
-    detections = shelf.predictions["train"].open()
     with scratch("calibration") as unfinished:
-        calibration = (
-            fit(split, draws, detections, parameters.max_overlap)
-            if parameters.enabled
-            else Calibration.off(split.classes)
-        )
-        calibration.write(unfinished / "calibration.json")
+        place = unfinished / "calibration"
+        for stage, detections in (
+            ("predictions", shelf.predictions["train"].open()),
+            ("refinement", shelf.refinement["train"].open()),
+        ):
+            calibration = (
+                fit(split, draws, detections, parameters.max_overlap)
+                if parameters.enabled
+                else Calibration.off(split.classes)
+            )
+            calibration.write(place / f"{stage}.json")
+            print(f"calibration, {stage}: {powers(calibration)}")
         check_inputs(unfinished)
-        shelf.publish(unfinished / "calibration.json", "calibration", "calibration.json")
+        shelf.publish(place, "calibration")
+
+
+def powers(calibration: Calibration) -> str:
+    """Name the power and the number of expected objects of each class."""
     if not calibration.enabled:
-        print("calibration: off; scores stay as they are")
-        return
-    for name, count, power in zip(
-        calibration.classes, calibration.expected, calibration.powers, strict=True
-    ):
-        print(f"calibration: {name}: {count} expected objects, power {power:.2f}")
+        return "off; scores stay as they are"
+    return ", ".join(
+        f"{name} {power:.2f} for {count} objects"
+        for name, count, power in zip(
+            calibration.classes, calibration.expected, calibration.powers, strict=True
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ from typing import Any
 from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.coco import write_results
 from pipeline.artifacts.draws import FirstDraws
-from pipeline.artifacts.instances import InstanceSource, InstanceView
+from pipeline.artifacts.instances import InstanceSource
 from pipeline.artifacts.truth import Truth
 from pipeline.common import files
 from pipeline.common.progress import track
 from pipeline.detectors.calibration import fit
+from pipeline.detectors.refinement import RefinedView, RefinementParameters
 from pipeline.evaluation import by_size, tables
 from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
@@ -24,6 +25,8 @@ from stages.common.shelf import Shelf
 
 # Methods that dvc.yaml plots: their columns are there, if empty.
 PLOTTED = ("wise", "wise+refine", "community", "mask_rcnn_gt")
+# A mask is replaced at most by a proposal that is equal to it.
+REPLACES_NONE = 1.0
 
 
 def main() -> None:
@@ -109,7 +112,7 @@ def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
             methods[f"community{suffix}"] = Method(truth[split], community)
         for name, store in detections(shelf, split).items():
             methods[f"{name}{suffix}"] = Method(truth[split], fitted[name].view(store))
-    if shelf.calibration.open().enabled:
+    if any(calibration.enabled for calibration in fitted.values()):
         for name, store in detections(shelf, "val").items():
             methods[f"{name}/uncalibrated"] = Method(truth["val"], store)
     return methods
@@ -118,31 +121,45 @@ def open_methods(shelf: Shelf, truth: dict[str, Truth]) -> dict[str, Method]:
 def detections(shelf: Shelf, split: str) -> dict[str, InstanceSource]:
     """Open the detections of the detector, refined ones, and those of the upper bound if it is on.
 
-    Those of the upper bound are not refined, but suppressed as the refined ones are.
+    The upper bound keeps its masks. Its scores are weighted, and its masks suppressed, as those of
+    the refined detections.
     """
-    source = read_value("mask_rcnn.pseudo_masks")
-    detector = "wise" if source == "sampler" else "community+mask_rcnn"
     refined = shelf.refinement[split].open()
     found: dict[str, InstanceSource] = {
-        detector: shelf.predictions[split].open(),
-        f"{detector}+refine": refined,
+        detector(): shelf.predictions[split].open(),
+        f"{detector()}+refine": refined,
     }
     upper_bound = shelf.mask_rcnn_gt[split].open()
     if upper_bound.attributes["parameters"]["enabled"]:
-        limit = refined.attributes["parameters"]["max_overlap"]
-        found["mask_rcnn_gt"] = InstanceView(upper_bound, lambda one: one.without_parts(limit))
+        settings = RefinementParameters(**refined.attributes["parameters"])
+        found["mask_rcnn_gt"] = RefinedView(
+            upper_bound,
+            shelf.proposals[split].open(),
+            settings.model_copy(update={"min_iou": REPLACES_NONE}),
+        )
     return found
 
 
 def calibrations(shelf: Shelf, drawn: FirstDraws) -> dict[str, Calibration]:
     """Give the calibration of each method; that of the upper bound is fitted in the same way."""
-    of_detector, found = shelf.calibration.open(), detections(shelf, "train")
-    fitted = dict.fromkeys(found, of_detector)
-    if "mask_rcnn_gt" in found and of_detector.enabled:
-        split = shelf.splits["train"].open()
-        limit = of_detector.max_overlap
-        fitted["mask_rcnn_gt"] = fit(split, drawn, found["mask_rcnn_gt"], limit)
+    calibration = {stage: of_stage.open() for stage, of_stage in shelf.calibrations.items()}
+    fitted = {
+        detector(): calibration["predictions"],
+        f"{detector()}+refine": calibration["refinement"],
+    }
+    found = detections(shelf, "train")
+    if "mask_rcnn_gt" in found:
+        split, like = shelf.splits["train"].open(), calibration["refinement"]
+        fitted["mask_rcnn_gt"] = (
+            fit(split, drawn, found["mask_rcnn_gt"], like.max_overlap) if like.enabled else like
+        )
     return fitted
+
+
+def detector() -> str:
+    """Name the method of the detector, by what it learned from."""
+    learned_from = read_value("mask_rcnn.pseudo_masks")
+    return "wise" if learned_from == "sampler" else "community+mask_rcnn"
 
 
 def evaluate_stages(shelf: Shelf, truth: dict[str, Truth], work: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.artifacts.calibration import Calibration
 from pipeline.common import files
 from pipeline.evaluation.reliability import Reliability
 from pipeline.report import page
@@ -59,7 +58,7 @@ def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
 
 def results(shelf: Shelf) -> Results:
     """Open the results of all other stages."""
-    proposals, calibration = shelf.proposals["train"].open(), shelf.calibration.open()
+    proposals = shelf.proposals["train"].open()
     curves = {name: shelf.curves(name) for name in ("prm", "mask_rcnn")}
     if proposals.attributes["method"] == "sharpmask":
         folder = shelf.curves("sharpmask")
@@ -68,8 +67,8 @@ def results(shelf: Shelf) -> Results:
     if "community" in metrics:  # it is enabled
         curves["community"] = shelf.curves("community")
     return Results(
-        train=split_results(shelf, "train", calibration),
-        val=split_results(shelf, "val", calibration),
+        train=split_results(shelf, "train"),
+        val=split_results(shelf, "val"),
         sources=PseudoMaskSources(shelf.peaks.open(), proposals, shelf.draws.open()),
         metrics=metrics,
         reliability=Reliability.read(shelf.reliability),
@@ -79,13 +78,13 @@ def results(shelf: Shelf) -> Results:
     )
 
 
-def split_results(shelf: Shelf, name: str, calibration: Calibration) -> SplitResults:
+def split_results(shelf: Shelf, name: str) -> SplitResults:
     """Open a split, its true masks and its predictions, with calibrated scores."""
     return SplitResults(
         split=shelf.splits[name].open(),
         truth=shelf.truth[name].open(),
-        predictions=calibration.view(shelf.predictions[name].open()),
-        refined=calibration.view(shelf.refinement[name].open()),
+        predictions=shelf.calibrated("predictions", name),
+        refined=shelf.calibrated("refinement", name),
     )
 
 

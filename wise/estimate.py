@@ -328,7 +328,7 @@ def _rehearse(
     if _trains_sharpmask(settings.proposals):
         proposals = _smoothed(proposals)
     _, drawing = _timed(draw, peaks, proposals, settings.sampler, np.random.default_rng(0))
-    instances, predicting = _timed(predict, detector, image, settings.predictions.flip)
+    (instances, _), predicting = _timed(predict, detector, image, settings.predictions.flip)
     _, refining = _timed(refine, instances, proposals, settings.refinement)
     maps, looking = _timed(_maps, prm, image)
     _, retrieving = _timed(

@@ -60,9 +60,8 @@ class Evaluated:
         self.split = shelf.splits["val"].open()
         self._truth = {image.id: image for image in shelf.truth["val"].open().images}
         self._proposals = shelf.proposals["val"].open()
-        calibration = shelf.calibration.open()
-        self._predicted = calibration.view(shelf.predictions["val"].open())
-        self._refined = calibration.view(shelf.refinement["val"].open())
+        self._predicted = shelf.calibrated("predictions", "val")
+        self._refined = shelf.calibrated("refinement", "val")
         self._classifier = shelf.classifier
         self._peaks = read_parameters(PeaksParameters, "peaks")
         self._sampler = read_parameters(SamplerParameters, "sampler")

@@ -97,7 +97,8 @@ def make_predictor(detector: Path, score: float, refine: bool) -> PhotographPred
         predictor = Predictor(detector, detections, classifier)
         # Fitted to the scores of the project's detector.
         calibrated = read_parameters(CalibrationParameters, "calibration").enabled
-        calibration = shelf.calibration.open() if calibrated and classifier else None
+        scores = shelf.calibrations["refinement" if refine else "predictions"]
+        calibration = scores.open() if calibrated and classifier else None
         runtime.device()  # raises an error now rather than for each photograph
         if not refine:
             return PhotographPredictor(predictor, score, calibration)

@@ -1,7 +1,7 @@
 """Instances with scores, from any method: the input of evaluation and of refinement."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,11 @@ class Instances:
         best = np.zeros(self.label.max(initial=-1) + 1, np.float32)
         np.maximum.at(best, self.label, self.score)
         return best[self.label]
+
+    def rescored(self, factor: NDArray[np.floating[Any]]) -> "Instances":
+        """Multiply the scores by factors (n,), and sort by descending new score."""
+        score = (self.score * factor).astype(np.float32)
+        return replace(self, score=score).take(np.argsort(-score, kind="stable"))
 
     def without_parts(self, max_overlap: float) -> "Instances":
         """Drop instances that overlap a better one of their class by more than `max_overlap`.

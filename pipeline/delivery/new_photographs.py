@@ -35,12 +35,11 @@ class PhotographPredictor:
         """Detect the instances, or return the error if the photograph cannot be read."""
         try:
             found = self.predictor(photograph)
+            if self.proposer is not None and self.refinement is not None:
+                found = refine(found, self.proposer(photograph), self.refinement)
             if self.calibration is not None:
                 found = self.calibration.apply(found)
-            found = found.take(np.flatnonzero(found.score >= self.min_score))
-            if self.proposer is None or self.refinement is None:
-                return found
-            return refine(found, self.proposer(photograph), self.refinement)
+            return found.take(np.flatnonzero(found.score >= self.min_score))
         except InputError as error:
             return error
 

@@ -1,14 +1,14 @@
 """Detections of the trained detector in photographs (WISE, section 3.2; He et al., section 3.1)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from pipeline.artifacts.instances import Instances
 from pipeline.classifier.inference import classifier, presence
@@ -33,6 +33,10 @@ class PredictionsParameters(Parameters):
     max_detections: PositiveInt = Field(description="maximum number per image (COCO: 100)")
     presence_weight: float = Field(
         ge=0, le=1, description="weight of the classifier in deciding which classes are present"
+    )
+    mask_score_weight: NonNegativeFloat = Field(
+        description="exponent of the mean probability of a mask's pixels, a factor of its score; "
+        "0: scores stay as they are"
     )
     flip: bool = Field(description="also run on the mirror image, in twice the time")
     max_overlap: float = Field(
@@ -61,12 +65,12 @@ class Predictor:
         """Detect the instances of one photograph, at its own size, by descending score."""
         network = _network(self.weights, self.parameters)
         image = read_image(photograph)
-        found = predict(network, image, self.parameters.flip)
-        found = found.without_parts(self.parameters.max_overlap)
-        if self.parameters.presence_weight == 0 or self.of_classifier is None:
-            return found
-        classes = presence(classifier(self.of_classifier), image)
-        return rescored(found, classes, self.parameters.presence_weight)
+        found, of_masks = predict(network, image, self.parameters.flip)
+        factor = of_masks**self.parameters.mask_score_weight
+        if self.parameters.presence_weight > 0 and self.of_classifier is not None:
+            present = presence(classifier(self.of_classifier), image)
+            factor *= presence_factor(found, present, self.parameters.presence_weight)
+        return found.rescored(factor).without_parts(self.parameters.max_overlap)
 
 
 @lru_cache(maxsize=1)
@@ -75,8 +79,10 @@ def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
     return runtime.channels_last(network, runtime.device())
 
 
-def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> Instances:
-    """Rescore detections by the classifier's probability that their class is present.
+def presence_factor(
+    found: Instances, present: NDArray[np.float32], weight: float
+) -> NDArray[np.float32]:
+    """Compute factors of scores from the probability that the class of a detection is present.
 
     Not published. With m the highest score of the class in the image and p the classifier's
     probability of the class, a score s becomes s / m * p ** weight * m ** (1 - weight).
@@ -88,8 +94,7 @@ def rescored(found: Instances, present: NDArray[np.float32], weight: float) -> I
 
     Returns
     -------
-    The detections by descending new score.
+    float32 (n,), a factor for the score of each detection.
     """
-    score = found.score * (present[found.label] / found.best_of_class()) ** weight
-    order = np.argsort(-score, kind="stable")
-    return replace(found, score=score).take(order)
+    factor: NDArray[np.float32] = (present[found.label] / found.best_of_class()) ** weight
+    return factor

@@ -1,13 +1,18 @@
-"""Refinement: each predicted mask is replaced by the proposal of highest IoU (WISE, figure 3)."""
+"""Refinement of predictions by proposals.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Each predicted mask is replaced by the proposal of highest IoU (WISE, figure 3).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat
 
-from pipeline.artifacts.instances import Instances, InstanceStore
+from pipeline.artifacts.instances import Instances, InstanceSource, InstanceStore
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import opened
 from pipeline.common import masks
@@ -35,6 +40,10 @@ class RefinementParameters(Parameters):
         description="maximum overlap of two refined masks of a class, as a fraction of the "
         "smaller mask; 1: no limit",
     )
+    support_weight: NonNegativeFloat = Field(
+        description="exponent of a mask's support by the proposals, a factor of its score; 0: "
+        "scores stay as they are"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,31 @@ class Refiner:
 
     def __call__(self, image_id: str) -> Instances:
         """Refine the predictions of one image."""
-        instances = opened(InstanceStore, self.predictions).instances(image_id)
-        proposals = opened(ProposalStore, self.proposals).proposals(image_id)
-        return refine(instances, proposals, self.parameters)
+        predictions = opened(InstanceStore, self.predictions)
+        proposals = opened(ProposalStore, self.proposals)
+        return RefinedView(predictions, proposals, self.parameters).instances(image_id)
+
+
+@dataclass(frozen=True)
+class RefinedView:
+    """The instances of a source, refined when they are read."""
+
+    source: InstanceSource
+    proposals: ProposalStore
+    parameters: RefinementParameters
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the source."""
+        return self.source.attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.source)
+
+    def instances(self, image_id: str, /) -> Instances:
+        """Read the instances of an image, and refine them."""
+        found, proposals = self.source.instances(image_id), self.proposals.proposals(image_id)
+        return refine(found, proposals, self.parameters)
 
 
 def refine(
@@ -64,24 +95,54 @@ def refine(
     Not published: of the refined masks, those that overlap a better one of their class by more
     than `max_overlap` are dropped. Several predictions of one object are often replaced by the
     same proposal, or by similar ones.
+
+    Not published either: scores are multiplied by `support` to the power of `support_weight`. The
+    detector's score says whether the class is right; the support, whether the mask is.
+
+    Returns
+    -------
+    The refined masks by descending score.
     """
-    eligible = [
-        mask
-        for mask, score in zip(proposals.masks, proposals.score, strict=True)
-        if score >= parameters.min_objectness
-    ]
-    return _replaced(instances, eligible, parameters.min_iou).without_parts(parameters.max_overlap)
+    eligible = np.flatnonzero(proposals.score >= parameters.min_objectness)
+    if len(eligible) == 0 or len(instances.masks) == 0:
+        return instances.without_parts(parameters.max_overlap)
+    candidates = [proposals.masks[number] for number in eligible]
+    similarity = masks.iou(instances.masks, candidates)
+    supported = support(similarity, proposals.score[eligible])
+    refined = _replaced(instances.masks, candidates, similarity, parameters.min_iou)
+    return (
+        replace(instances, masks=refined)
+        .rescored(supported**parameters.support_weight)
+        .without_parts(parameters.max_overlap)
+    )
 
 
-def _replaced(instances: Instances, eligible: list[Rle], min_iou: float) -> Instances:
-    """Replace each mask by the eligible one of highest IoU, if that is at least `min_iou`."""
-    if not eligible:
-        return instances
-    similarity = masks.iou(instances.masks, eligible)
-    refined = [
-        eligible[best] if of_mask[best] > 0 and of_mask[best] >= min_iou else mask
+def support(
+    similarity: NDArray[np.float64], objectness: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Compute how well proposals support each of n masks: the maximum of IoU times objectness.
+
+    Not published.
+
+    Parameters
+    ----------
+    similarity : float64 (n, proposals), IoU of each mask and proposal.
+    objectness : float32 (proposals,), 0 to 1.
+
+    Returns
+    -------
+    float64 (n,), 0 to 1.
+    """
+    return np.asarray((similarity * objectness).max(axis=1), np.float64)
+
+
+def _replaced(
+    predicted: list[Rle], candidates: list[Rle], similarity: NDArray[np.float64], min_iou: float
+) -> list[Rle]:
+    """Replace each mask by the candidate of highest IoU, if that is at least `min_iou`."""
+    return [
+        candidates[best] if of_mask[best] > 0 and of_mask[best] >= min_iou else mask
         for mask, of_mask, best in zip(
-            instances.masks, similarity, similarity.argmax(axis=1), strict=True
+            predicted, similarity, similarity.argmax(axis=1), strict=True
         )
     ]
-    return Instances(refined, instances.label, instances.score)

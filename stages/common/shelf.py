@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.draws import DrawStore
-from pipeline.artifacts.instances import InstanceStore
+from pipeline.artifacts.instances import InstanceStore, InstanceView
 from pipeline.artifacts.peaks import PeakStore
 from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
@@ -36,8 +36,9 @@ class Shelf:
 
     `splits`, `truth`, `proposals`, `retrieval`, `predictions`, `refinement`, `mask_rcnn_gt` and
     `community_predictions` have an artifact for each of `SPLITS`; `peaks` and `draws` belong to the
-    training images. `classifier`, `sharpmask`, `community` and `detector` are paths of weights
-    files, which their networks load.
+    training images. `calibrations` has those of `predictions` and of
+    `refinement`. `classifier`, `sharpmask`, `community` and `detector` are paths of weights files,
+    which their networks load.
     """
 
     def __init__(self, project: Path = Path()) -> None:
@@ -50,7 +51,10 @@ class Shelf:
         self.proposals = {s: Artifact(data / "proposals" / s, ProposalStore) for s in SPLITS}
         self.draws = Artifact(data / "sampler" / "train", DrawStore)
         self.pseudo_masks = data / "sampler" / "pseudo_masks.json"
-        self.calibration = Artifact(data / "calibration" / "calibration.json", Calibration.read)
+        self.calibrations = {
+            stage: Artifact(data / "calibration" / f"{stage}.json", Calibration.read)
+            for stage in ("predictions", "refinement")
+        }
         self.retrieval = self._instances("retrieval")
         self.predictions = self._instances("predictions")
         self.refinement = self._instances("refinement")
@@ -68,6 +72,11 @@ class Shelf:
 
     def _instances(self, stage: str) -> dict[str, Artifact[InstanceStore]]:
         return {split: Artifact(self.data / stage / split, InstanceStore) for split in SPLITS}
+
+    def calibrated(self, stage: str, split: str) -> InstanceView:
+        """Open the instances of `predictions` or `refinement`, with calibrated scores."""
+        of_split = {"predictions": self.predictions, "refinement": self.refinement}[stage]
+        return self.calibrations[stage].open().view(of_split[split].open())
 
     def curves(self, stage: str) -> Path:
         """Return the folder with the curves of a training, as DVCLive writes them."""

@@ -9,12 +9,12 @@ from pipeline.classifier.inference import presence
 from pipeline.classifier.network import Prm, PrmDescription
 from pipeline.common import masks, runtime
 from pipeline.common.images import read_image
-from pipeline.detectors.mask_rcnn.inference import predict
+from pipeline.detectors.mask_rcnn.inference import mask_scores, predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.detectors.predictions import (
     PredictionsParameters,
     Predictor,
-    rescored,
+    presence_factor,
 )
 from pipeline.execution.pool import ordered_map
 from tests.support.tiny import MASK_RCNN as DESCRIPTION
@@ -33,6 +33,7 @@ def keeping(**changes):
         "min_score": 0.0,
         "max_detections": 10,
         "presence_weight": 0,
+        "mask_score_weight": 0,
         "flip": False,
         "max_overlap": 1,
     }
@@ -63,12 +64,37 @@ def test_detections_come_back_at_the_size_of_the_photograph():
         "scores": torch.tensor([0.9, 0.8]),
         "masks": torch.stack([full, nothing]),
     }
-    instances = predict(Known(found), np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=False)
+    instances, of_masks = predict(Known(found), np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=False)
     expected = np.zeros((HEIGHT, WIDTH), bool)
     expected[25:75, 50:100] = True  # 100 / 64 times the box; the empty mask is gone
     assert masks.iou(instances.masks, masks.encode(expected[None])).min() > 0.9
     assert instances.label.tolist() == [1]
     assert instances.score.tolist() == [np.float32(0.9)]
+    assert of_masks.tolist() == pytest.approx([1.0], abs=0.01)  # less at its border
+
+
+def test_the_score_of_a_mask_is_the_mean_probability_of_its_pixels():
+    probabilities = torch.rand(5, 7, 9, generator=torch.Generator().manual_seed(0))
+    inside = probabilities >= 0.5
+    expected = [
+        float(one[within].mean()) for one, within in zip(probabilities, inside, strict=True)
+    ]
+    found = mask_scores(probabilities, inside).tolist()
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert min(found) >= 0.5
+
+
+def test_mask_scores_are_factors_of_scores(tmp_path, photographs):
+    write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
+    alone, weighted = (
+        Predictor(tmp_path / "weights.safetensors", keeping(mask_score_weight=weight))(
+            photographs[0]
+        )
+        for weight in (0, 2)
+    )
+    _, of_masks = predict(detector(), read_image(photographs[0]), flip=False)
+    expected = sorted(alone.score * of_masks**2, reverse=True)
+    assert weighted.score.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_shows():
@@ -94,8 +120,9 @@ def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_
 
 def test_with_its_mirror_image_a_photograph_may_show_nothing():
     network = MaskRcnn(DESCRIPTION, "none", min_score=0.99, max_detections=10).eval()
-    found = predict(network, np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=True)
+    found, of_masks = predict(network, np.zeros((HEIGHT, WIDTH, 3), np.uint8), flip=True)
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
+    assert of_masks.shape == (0,)
 
 
 @pytest.fixture
@@ -163,15 +190,15 @@ def test_the_classifier_says_which_classes_there_are():
         np.array([0.6, 0.4, 0.2, 0.1], np.float32),
     )
     present = np.array([0.9, 0.3], np.float32)
-    fully = rescored(found, present, 1.0)
+    fully = found.rescored(presence_factor(found, present, 1.0))
     np.testing.assert_allclose(fully.score, [0.9, 0.45, 0.3, 0.05], rtol=1e-6)
     assert fully.label.tolist() == [0, 0, 1, 1]
     assert fully.masks == [found.masks[number] for number in (1, 2, 0, 3)]
-    half = rescored(found, present, 0.5)
+    half = found.rescored(presence_factor(found, present, 0.5))
     expected = [np.sqrt(0.9 * 0.4), np.sqrt(0.3 * 0.6), np.sqrt(0.9 * 0.4) / 2]
     np.testing.assert_allclose(half.score[:3], expected, rtol=1e-6)
     none = found.take(np.arange(0))
-    assert rescored(none, present, 1.0).score.shape == (0,)
+    assert presence_factor(none, present, 1.0).shape == (0,)
 
 
 def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):

@@ -28,9 +28,12 @@ def proposals_of(shapes, rng):
     return Proposals(masks.encode(shapes), np.sort(rng.random(len(shapes), np.float32))[::-1])
 
 
-def settings(objectness=0.0, similarity=0.0, max_overlap=1.0):
+def settings(objectness=0.0, similarity=0.0, max_overlap=1.0, support_weight=0.0):
     return RefinementParameters(
-        min_objectness=objectness, min_iou=similarity, max_overlap=max_overlap
+        min_objectness=objectness,
+        min_iou=similarity,
+        max_overlap=max_overlap,
+        support_weight=support_weight,
     )
 
 
@@ -94,6 +97,27 @@ def test_copies_that_refinement_makes_are_suppressed(max_overlap, kept):
     np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
     np.testing.assert_array_equal(refined.label, labels[kept])
     np.testing.assert_array_equal(refined.score, instances.score[kept])
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_scores_are_weighted_by_the_support_of_the_proposals(weight):
+    """Halves of a proposal, and a mask that no proposal supports, fall behind the proposal itself.
+
+    A proposal of lower objectness that is more similar may support a mask less.
+    """
+    shapes = np.zeros((4, HEIGHT, WIDTH), bool)
+    shapes[0, :10, :5] = shapes[1, 15:, 25:] = shapes[2, :10, :10] = shapes[3, 10:, :10] = True
+    candidates = np.zeros((3, HEIGHT, WIDTH), bool)
+    candidates[0, :10, :10] = candidates[1, :10, :5] = candidates[2, 10:, :5] = True
+    instances = Instances(
+        masks.encode(shapes), np.zeros(4, np.int16), np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    )
+    proposals = Proposals(masks.encode(candidates), np.array([0.8, 0.25, 0.5], np.float32))
+    refined = refine(instances, proposals, settings(similarity=1.0, support_weight=weight))
+    supported = np.array([0.8, 0.4, 0.25, 0.0])
+    expected = np.array([0.7, 0.9, 0.6, 0.8]) * supported**weight
+    np.testing.assert_allclose(refined.score, expected, rtol=1e-6)
+    assert refined.masks == [instances.masks[number] for number in (2, 0, 3, 1)]
 
 
 def test_reads_what_the_stores_hold(tmp_path):

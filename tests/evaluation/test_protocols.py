@@ -411,7 +411,8 @@ def shelf(tmp_path, monkeypatch):
     peaks = Peaks(np.array([1, 1, 1, 0], np.int16), y, x, np.ones(4), np.ones((4, 2, 2)) / 4)
     with PeakWriter(data / "peaks/train", CLASSES, {}) as writer:
         writer.add("a", HEIGHT, WIDTH, peaks)
-    Calibration.off(CLASSES).write(data / "calibration/calibration.json")
+    for name in ("predictions", "refinement"):
+        Calibration.off(CLASSES).write(data / "calibration" / f"{name}.json")
     stages = ("retrieval", "predictions", "refinement", "mask_rcnn_gt", "community_predictions")
     for name in stages:
         for split in ("train", "val"):
@@ -520,6 +521,23 @@ def test_rows_of_community_learning(shelf):
     assert "wise+refine" in (shelf / "evaluation/by_class.csv").read_text()
 
 
+REFINEMENT = {"min_objectness": 0.0, "min_iou": 0.8, "max_overlap": 0.6, "support_weight": 0.0}
+
+
+def test_the_upper_bound_keeps_its_masks_and_gets_the_support_of_proposals(shelf):
+    """A proposal of objectness 0.3, SHAPES[0], holds the mask and is four times as large."""
+    for name, parameters in (
+        ("refinement", REFINEMENT | {"min_iou": 0.0, "support_weight": 1.0}),
+        ("mask_rcnn_gt", {"enabled": True}),
+    ):
+        shutil.rmtree(shelf / name / "val")
+        with InstanceWriter(shelf / name / "val", name, CLASSES, parameters) as writer:
+            writer.add("a", HEIGHT, WIDTH, found((0, 0.9, square(0, 0, 3))))
+    bound = stage.detections(Shelf(), "val")["mask_rcnn_gt"].instances("a")
+    assert bound.masks == masks.encode(square(0, 0, 3)[None])
+    assert bound.score.tolist() == pytest.approx([0.9 * 0.3 / 4])
+
+
 def test_the_upper_bound_is_calibrated_and_suppressed_as_what_it_bounds(shelf):
     """One cat is expected of each detector. Of the upper bound one was found, and a part of it."""
     extent = {"height": HEIGHT, "width": WIDTH}
@@ -527,10 +545,12 @@ def test_the_upper_bound_is_calibrated_and_suppressed_as_what_it_bounds(shelf):
     split = Split(root="", classes=CLASSES, photographs=(photograph,))
     split.write(shelf / "dataset/train.json")
     calibration = {"max_overlap": 0.6, "expected": (1, 0, 0), "powers": (2.0, 1.0, 1.0)}
-    Calibration(classes=CLASSES, **calibration).write(shelf / "calibration/calibration.json")
+    for name in ("predictions", "refinement"):
+        fitted = Calibration(classes=CLASSES, **calibration)
+        fitted.write(shelf / "calibration" / f"{name}.json")
     both = found((0, 0.9, SHAPES[0]), (0, 0.8, square(1, 1, 4)))
     for name, parameters, of_image in (
-        ("refinement", {"max_overlap": 0.6}, found((0, 0.75, SHAPES[0]))),
+        ("refinement", REFINEMENT, found((0, 0.75, SHAPES[0]))),
         ("mask_rcnn_gt", {"enabled": True}, both),
     ):
         for part in ("train", "val"):

@@ -180,7 +180,8 @@ def shelve_evaluation(data):
     files.write_json(data / "evaluation" / "metrics.json", metrics | quality)
     curves = {name: reliability_curves(pairs[name]["coco"]) for name in ("wise", "wise+refine")}
     Reliability(curves=curves).write(data / "evaluation" / "reliability.json")
-    Calibration.off(CLASSES).write(data / "calibration" / "calibration.json")
+    for name in ("predictions", "refinement"):
+        Calibration.off(CLASSES).write(data / "calibration" / f"{name}.json")
     overlaps = {name: breakdown.overlaps(pairs[name]["wise"].pairs) for name in methods}
     breakdown.write_by_area(data / "evaluation" / "by_area.csv", overlaps)
     breakdown.write_by_count(data / "evaluation" / "by_count.csv", overlaps)

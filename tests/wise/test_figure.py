@@ -73,7 +73,8 @@ def project(tmp_path_factory):
         void=void["counts"].decode(),
     )
     Truth(classes=CLASSES, images=(true,)).write(data / "dataset" / "truth" / "val.json")
-    Calibration.off(CLASSES).write(data / "calibration" / "calibration.json")
+    for stage in ("predictions", "refinement"):
+        Calibration.off(CLASSES).write(data / "calibration" / f"{stage}.json")
     with (
         ProposalWriter(data / "proposals" / "val", "boxes", "nobody's masks", {}) as proposals,
         InstanceWriter(data / "predictions" / "val", "predictions", CLASSES, {}) as predictions,

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from pipeline.artifacts.instances import Instances
@@ -14,7 +15,9 @@ MASK_THRESHOLD = 0.5
 
 
 @torch.inference_mode()
-def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instances:
+def predict(
+    network: MaskRcnn, image: NDArray[np.uint8], flip: bool
+) -> tuple[Instances, NDArray[np.float32]]:
     """Detect the instances of a photograph. Empty masks are dropped.
 
     Parameters
@@ -24,7 +27,8 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instance
 
     Returns
     -------
-    Instances at the size of the photograph, by descending score.
+    Instances at the size of the photograph, by descending score; and the score of each mask,
+    float32 (n,), see `mask_scores`.
     """
     height, width = image.shape[:2]
     architecture = network.description.architecture
@@ -40,10 +44,29 @@ def predict(network: MaskRcnn, image: NDArray[np.uint8], flip: bool) -> Instance
             (found,) = network(batch / 255, sizes)
     # On the CPU: a mask is pasted at integer coordinates, and to read them from a GPU is to wait.
     boxes = found["boxes"].cpu() * torch.tensor([width / size[1], height / size[0]] * 2)
-    pasted = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0] >= MASK_THRESHOLD
-    kept = pasted.any(2).any(1)
-    return Instances(
-        masks.encode(pasted[kept].cpu().numpy()),
+    pasted = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0]
+    inside = pasted >= MASK_THRESHOLD
+    kept = inside.any(2).any(1)
+    instances = Instances(
+        masks.encode(inside[kept].cpu().numpy()),
         (found["labels"][kept] - 1).cpu().numpy().astype(np.int16),
         found["scores"][kept].cpu().numpy(),
     )
+    return instances, mask_scores(pasted[kept], inside[kept]).cpu().numpy()
+
+
+def mask_scores(probabilities: Tensor, inside: Tensor) -> Tensor:
+    """Compute the mean probability of the pixels of each mask ("maskness").
+
+    Wang et al., SOLOv2, NeurIPS 2020, section 3.4.
+
+    Parameters
+    ----------
+    probabilities : float (n, h, w), of each pixel.
+    inside : bool (n, h, w), the masks. None is empty.
+
+    Returns
+    -------
+    float (n,), 0 to 1.
+    """
+    return (probabilities * inside).sum((1, 2)) / inside.sum((1, 2))

@@ -90,6 +90,7 @@ def _detect(split: Split, folder: Path, max_overlap: float) -> InstanceStore:
         min_score=MIN_SCORE,
         max_detections=MAX_DETECTIONS,
         presence_weight=0,
+        mask_score_weight=0,
         flip=False,
         max_overlap=max_overlap,
     )
