@@ -3,7 +3,7 @@
 Each predicted mask is replaced by the proposal of highest IoU (WISE, figure 3).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +33,10 @@ class RefinementParameters(Parameters):
     )
     min_iou: float = Field(
         ge=0, le=1, description="minimum IoU of a proposal with the mask it replaces"
+    )
+    vote: bool = Field(
+        description="whether all these proposals and the mask itself decide on each pixel, rather "
+        "than the proposal of highest IoU alone"
     )
     max_overlap: float = Field(
         ge=0,
@@ -92,6 +96,9 @@ def refine(
     proposal with a score of at least `min_objectness` overlaps it with an IoU of at least
     `min_iou`.
 
+    Not published: with `vote`, a mask is replaced by the majority of these proposals and of itself,
+    see `voted`.
+
     Not published: of the refined masks, those that overlap a better one of their class by more
     than `max_overlap` are dropped. Several predictions of one object are often replaced by the
     same proposal, or by similar ones.
@@ -109,12 +116,46 @@ def refine(
     candidates = [proposals.masks[number] for number in eligible]
     similarity = masks.iou(instances.masks, candidates)
     supported = support(similarity, proposals.score[eligible])
-    refined = _replaced(instances.masks, candidates, similarity, parameters.min_iou)
+    if parameters.vote:
+        weight = np.where(
+            similarity >= parameters.min_iou, similarity * proposals.score[eligible], 0
+        )
+        refined = [
+            voted(mask, candidates, of_mask)
+            for mask, of_mask in zip(instances.masks, weight, strict=True)
+        ]
+    else:
+        refined = _replaced(instances.masks, candidates, similarity, parameters.min_iou)
     return (
         replace(instances, masks=refined)
         .rescored(supported**parameters.support_weight)
         .without_parts(parameters.max_overlap)
     )
+
+
+def voted(mask: Rle, candidates: Sequence[Rle], weight: NDArray[np.float64]) -> Rle:
+    """Compute the pixels that are in a weighted majority of a mask and similar proposals.
+
+    Not published. The errors of proposals of one object differ, and so they cancel out.
+
+    Parameters
+    ----------
+    mask : has the weight 1.
+    candidates, weight : n proposals, and the weight of each, float64 (n,). Those of weight 0 do
+        not matter.
+
+    Returns
+    -------
+    The pixels of at least half of all weight; the mask itself if there are none.
+    """
+    voters = np.flatnonzero(weight)
+    if len(voters) == 0:
+        return mask
+    votes = masks.decode([mask], *mask["size"])[0].astype(np.float64)
+    for number in voters:  # one at a time, since photographs may be large
+        votes += weight[number] * masks.decode([candidates[number]], *mask["size"])[0]
+    inside = votes >= (1 + weight.sum()) / 2
+    return masks.encode(inside[None])[0] if inside.any() else mask
 
 
 def support(

@@ -28,12 +28,13 @@ def proposals_of(shapes, rng):
     return Proposals(masks.encode(shapes), np.sort(rng.random(len(shapes), np.float32))[::-1])
 
 
-def settings(objectness=0.0, similarity=0.0, max_overlap=1.0, support_weight=0.0):
+def settings(objectness=0.0, similarity=0.0, max_overlap=1.0, support_weight=0.0, vote=False):
     return RefinementParameters(
         min_objectness=objectness,
         min_iou=similarity,
         max_overlap=max_overlap,
         support_weight=support_weight,
+        vote=vote,
     )
 
 
@@ -97,6 +98,35 @@ def test_copies_that_refinement_makes_are_suppressed(max_overlap, kept):
     np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
     np.testing.assert_array_equal(refined.label, labels[kept])
     np.testing.assert_array_equal(refined.score, instances.score[kept])
+
+
+@pytest.mark.parametrize("least", [0.2, 0.5])
+def test_a_vote_is_like_a_loop_over_decoded_masks(least):
+    rng = np.random.default_rng(5)
+    shapes = rectangles(rng, 12)
+    shifts = [(0, 1), (1, 0), (1, 1), (0, -1), (-1, 0), (2, 0)]
+    candidates = np.concatenate([np.roll(shapes, shift, (1, 2)) for shift in shifts])
+    instances, proposals = of(shapes, rng), proposals_of(candidates, rng)
+    refined = refine(instances, proposals, settings(0.3, least, vote=True))
+    expected = shapes.copy()
+    for number, shape in enumerate(shapes):
+        votes, total = shape * 1.0, 1.0
+        for candidate, score in zip(candidates, proposals.score, strict=True):
+            similarity = (shape & candidate).sum() / (shape | candidate).sum()
+            if score >= 0.3 and similarity >= least:
+                votes, total = votes + score * similarity * candidate, total + score * similarity
+        expected[number] = votes >= total / 2
+    assert (expected != shapes).any()
+    np.testing.assert_array_equal(masks.decode(refined.masks, HEIGHT, WIDTH), expected)
+    np.testing.assert_array_equal(refined.score, instances.score)
+
+
+def test_without_a_similar_proposal_a_mask_stays():
+    rng = np.random.default_rng(5)
+    instances = of(rectangles(rng, 6), rng)
+    proposals = proposals_of(rectangles(rng, 6), rng)
+    refined = refine(instances, proposals, settings(similarity=1.0, vote=True))
+    assert refined.masks == instances.masks
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])

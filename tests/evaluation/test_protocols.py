@@ -521,7 +521,13 @@ def test_rows_of_community_learning(shelf):
     assert "wise+refine" in (shelf / "evaluation/by_class.csv").read_text()
 
 
-REFINEMENT = {"min_objectness": 0.0, "min_iou": 0.8, "max_overlap": 0.6, "support_weight": 0.0}
+REFINEMENT = {
+    "min_objectness": 0.0,
+    "min_iou": 0.8,
+    "vote": False,
+    "max_overlap": 0.6,
+    "support_weight": 0.0,
+}
 
 
 def test_the_upper_bound_keeps_its_masks_and_gets_the_support_of_proposals(shelf):
