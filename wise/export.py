@@ -15,7 +15,7 @@ from pipeline.common import files
 from pipeline.common.errors import InputError
 from pipeline.delivery.export import canvas_side, write_onnx, write_program
 from pipeline.delivery.model_card import DetectorOrigin, model_card
-from pipeline.delivery.training_sets import WRITERS, SampledMasks
+from pipeline.delivery.training_sets import WRITERS, SampledMasks, write_pre_annotations
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.report.tables import read_metrics
 from stages.common.shelf import Shelf
@@ -31,6 +31,7 @@ class Layout(StrEnum):
 
     COCO = "coco"
     YOLO = "yolo"
+    PRE_ANNOTATIONS = "pre-annotations"
 
 
 @export.callback()
@@ -81,22 +82,27 @@ def pseudo_masks(
         typer.Option(
             "--format",
             help="coco: data/ and labels.json, for detectron2, mmdetection, torchvision, FiftyOne. "
-            "yolo: images/, labels/ and data.yaml, for Ultralytics.",
+            "yolo: images/, labels/ and data.yaml, for Ultralytics. "
+            "pre-annotations: to correct them in CVAT, Label Studio or FiftyOne.",
         ),
     ] = Layout.COCO,
 ) -> None:
-    """Write the pseudo masks of the training photographs for another trainer.
+    """Write the pseudo masks of the training photographs for another trainer, or to correct them.
 
     Example: wise export pseudo-masks --out pseudo --format yolo
     """
-    shelf = Shelf(root())
-    masks = SampledMasks(
-        shelf.pseudo_masks,
-        read_split("train"),
-        shelf.proposals["train"].open().attributes["supervision"],
-    )
+    shelf, split = Shelf(root()), read_split("train")
+    proposals = shelf.proposals["train"].open()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: not empty; files of an earlier export would be used for training")
+    if layout is Layout.PRE_ANNOTATIONS:
+        written = write_pre_annotations(split, shelf.draws.open(), proposals, out)
+        typer.echo(
+            f"{out}: {len(written)} pseudo masks on {len(split.photographs)} photographs; "
+            f"polygons have a median IoU of {written.median_iou()} with the masks"
+        )
+        return
+    masks = SampledMasks(shelf.pseudo_masks, split, proposals.attributes["supervision"])
     WRITERS[layout](masks, out)
     typer.echo(
         f"{out}: {len(masks)} pseudo masks on {len(masks.images)} photographs; "

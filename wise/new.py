@@ -40,7 +40,7 @@ def new(
         Path,
         typer.Option(
             exists=True,
-            help="Their tags: a CSV or COCO file, or a folder of instances_LIST.json.",
+            help="Their tags: a CSV, JSONL or COCO file, or a folder of instances_LIST.json.",
         ),
     ],
     masks: Annotated[

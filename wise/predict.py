@@ -18,6 +18,7 @@ from pipeline.common.progress import track
 from pipeline.delivery import formats
 from pipeline.delivery.formats import CocoFiles, Prediction
 from pipeline.delivery.new_photographs import PhotographPredictor, photographs, unique_names
+from pipeline.delivery.pre_annotations import PreAnnotationFiles
 from pipeline.detectors.calibration import CalibrationParameters
 from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
@@ -37,6 +38,7 @@ class Format(StrEnum):
     COCO = "coco"
     LABELS = "labels"
     YOLO = "yolo"
+    PRE_ANNOTATIONS = "pre-annotations"
 
 
 def predict(
@@ -48,7 +50,8 @@ def predict(
             "--format",
             metavar="FORMAT",
             help="overlay: pictures. coco: annotations.json and results.json. labels: PNG label "
-            "maps of classes and instances. yolo: segmentation text. Repeat for several formats.",
+            "maps of classes and instances. yolo: segmentation text. pre-annotations: polygons to "
+            "correct in CVAT, Label Studio or FiftyOne. Repeat for several formats.",
         ),
     ] = None,
     score: Annotated[
@@ -130,7 +133,11 @@ def write_all(
     The number of instances, and the photographs that were skipped.
     """
     out.mkdir(parents=True, exist_ok=True)
-    collected = CocoFiles(classes)
+    collected: list[CocoFiles | PreAnnotationFiles] = []
+    if Format.COCO in wanted:
+        collected.append(CocoFiles(classes))
+    if Format.PRE_ANNOTATIONS in wanted:
+        collected.append(PreAnnotationFiles(classes, paths))
     unreadable: list[str] = []
     instances = 0
     results = ordered_map(predictor, paths, min(runtime.workers(on_device=True), len(paths)))
@@ -147,11 +154,12 @@ def write_all(
                 unreadable.append(str(path))
                 continue
             instances += len(found.masks)
-            collected.add(prediction)
+            for collector in collected:
+                collector.add(prediction)
     finally:
         formats.write_class_names(classes, wanted, out)
-        if Format.COCO in wanted:
-            collected.write(out)
+        for collector in collected:
+            collector.write(out)
     return instances, unreadable
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import Column, RaggedStore, RaggedWriter, Schema
+from pipeline.common import masks
 
 SCHEMA = Schema(
     row="peak",
@@ -48,15 +49,39 @@ class Draws:
         Only kept peaks count; those of the same class for which the same proposal was drawn give
         one instance.
         """
-        pairs = np.stack([self.label, self.draw[:, epoch]], 1)[self.kept]
-        label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
-        best_first = np.argsort(-proposals.score[number], kind="stable")
-        label, number = label[best_first], number[best_first]
+        label, number = self._drawn(proposals, epoch)
         return Instances(
             masks=[proposals.masks[k] for k in number],
             label=label.astype(np.int16),
             score=proposals.score[number],
         )
+
+    def agreement(self, proposals: Proposals, epoch: int) -> NDArray[np.float32]:
+        """Return how much the draws of all epochs agree with each instance of an epoch.
+
+        Returns
+        -------
+        float32 (k,), 0 to 1, in the order of `instances`: mean IoU of the instance with what was
+        drawn in all epochs for its peak. Of several peaks the one that agrees most counts.
+        """
+        label, number = self._drawn(proposals, epoch)
+        agreed = np.zeros(len(label), np.float32)
+        for peak in np.flatnonzero(self.kept):
+            here = (label == self.label[peak]) & (number == self.draw[peak, epoch])
+            drawn, counts = np.unique(self.draw[peak], return_counts=True)
+            others = [proposals.masks[k] for k in drawn]
+            iou = masks.iou([proposals.masks[self.draw[peak, epoch]]], others)[0]
+            agreed[here] = np.maximum(agreed[here], iou @ counts / counts.sum())
+        return agreed
+
+    def _drawn(
+        self, proposals: Proposals, epoch: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return class and proposal of each instance of an epoch, by descending objectness."""
+        pairs = np.stack([self.label, self.draw[:, epoch]], 1)[self.kept]
+        label, number = np.unique(pairs, axis=0).reshape(-1, 2).T
+        best_first = np.argsort(-proposals.score[number], kind="stable")
+        return label[best_first], number[best_first]
 
     def likely(self, proposals: Proposals) -> Instances:
         """Return every candidate that is more likely than the mean candidate of its peak.
@@ -72,8 +97,8 @@ class Draws:
             for number in numbers[chances > chances.mean()]
         }
         label, number = np.array(sorted(pairs), np.int64).reshape(-1, 2).T
-        masks = [proposals.masks[k] for k in number]
-        return Instances(masks, label.astype(np.int16), proposals.score[number])
+        shapes = [proposals.masks[k] for k in number]
+        return Instances(shapes, label.astype(np.int16), proposals.score[number])
 
 
 class DrawWriter(RaggedWriter):

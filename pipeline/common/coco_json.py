@@ -67,8 +67,8 @@ def read_document(path: Path, missing: str) -> Document:
     Raises
     ------
     InputError
-        If the file is missing or not in COCO's format, if an id or a file name occurs twice, or
-        if an image has more than `max_pixels()` pixels.
+        If the file is missing or not in COCO's format, if an id, a file name, or a key of an
+        object occurs twice, or if an image has more than `max_pixels()` pixels.
     """
     content = files.read_bytes(path, MAX_BYTES, missing)
     try:
@@ -76,6 +76,7 @@ def read_document(path: Path, missing: str) -> Document:
     except ValidationError as error:
         kind = "JSON" if error.errors()[0]["type"] == "json_invalid" else "COCO annotations"
         raise InputError(f"{path}: not {kind}: {files.first_error(error)}") from None
+    files.check_keys_once(str(path), content)
     entries: dict[str, Iterable[Category | Image | Annotation]] = vars(document)
     for name, of_kind in entries.items():
         _check_once(f"{path}: {name}: id", (entry.id for entry in of_kind))

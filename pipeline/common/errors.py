@@ -13,14 +13,18 @@ class InputError(Exception):
     """
 
     def __str__(self) -> str:
-        line = "".join(ascii(c)[1:-1] if _breaks(c) else c for c in super().__str__())
-        half = MAX_LENGTH // 2
-        return line if len(line) <= MAX_LENGTH else f"{line[:half]} ... {line[-half:]}"
+        text = _short(super().__str__())  # first: to escape a megabyte would take a second
+        return _short("".join(ascii(c)[1:-1] if _breaks(c) else c for c in text))
 
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or the name of its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _short(text: str) -> str:
+    half = MAX_LENGTH // 2
+    return text if len(text) <= MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"
 
 
 def _breaks(character: str) -> bool:

@@ -1,5 +1,6 @@
 """Atomic writes, and JSON files validated by pydantic models."""
 
+import contextlib
 import json
 import os
 import stat
@@ -97,6 +98,25 @@ def read_text(path: Path, max_bytes: int, missing: str) -> str:
         return read_bytes(path, max_bytes, missing).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8") from None
+
+
+def check_keys_once(where: str, content: str | bytes) -> None:
+    """Raise InputError, which begins with `where`, if an object in JSON has a key twice.
+
+    Readers take the last one. What is not JSON at all is left to them to refuse.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        # Nothing is returned, so nothing is kept of a large file.
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(
+                f"{where}: key {twice!r} occurs {keys.count(twice)} times in an object"
+            )
+
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(content, object_pairs_hook=once)
 
 
 def _reason(error: OSError | ValueError) -> str:

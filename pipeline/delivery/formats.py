@@ -21,6 +21,8 @@ from pipeline.drawing import canvas as drawing
 POLYGON_TOLERANCE = 0.3
 # Minimum area of a further part of an object, as a fraction of the object.
 MIN_PART_AREA = 0.01
+# A part of less than three corners is no polygon.
+_MIN_CORNERS = 3
 _MAGNIFICATION = 4
 
 
@@ -42,8 +44,17 @@ class Prediction:
     instances: Instances
 
 
-def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+def polygons(
+    mask: NDArray[np.bool_], tolerance: float = POLYGON_TOLERANCE
+) -> list[NDArray[np.float64]]:
     """Return the outlines of the parts of a mask, bool (h, w), the largest part first.
+
+    Parts smaller than `MIN_PART_AREA` of the mask are left out, except for the largest.
+
+    Parameters
+    ----------
+    tolerance : maximum distance of a polygon from the mask's edge, in pixels. A part that would
+        have less than three corners is followed to `POLYGON_TOLERANCE`.
 
     Returns
     -------
@@ -51,39 +62,36 @@ def polygons(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     along the edges of its pixels. Holes are filled.
     """
     labels = measure.label(mask, connectivity=1)
-    outlines = []
-    for part in sorted(measure.regionprops(labels), key=lambda part: -part.area):
-        # A margin of background closes each outline; magnification keeps its corners.
-        framed = np.pad(part.image_filled, 1).repeat(_MAGNIFICATION, 0).repeat(_MAGNIFICATION, 1)
-        outline = max(measure.find_contours(framed.astype(np.float32), 0.5), key=len)
-        edges = (outline + 0.5) / _MAGNIFICATION - 1 + part.bbox[:2]
+    largest, *others = sorted(measure.regionprops(labels), key=lambda part: -part.area)
+    parts = [largest, *(part for part in others if part.area >= MIN_PART_AREA * mask.sum())]
+    return [_outline(part, tolerance) for part in parts]
+
+
+def _outline(part: Any, tolerance: float) -> NDArray[np.float64]:
+    # A margin of background closes the outline; magnification keeps its corners.
+    framed = np.pad(part.image_filled, 1).repeat(_MAGNIFICATION, 0).repeat(_MAGNIFICATION, 1)
+    outline = max(measure.find_contours(framed.astype(np.float32), 0.5), key=len)
+    edges = (outline + 0.5) / _MAGNIFICATION - 1 + part.bbox[:2]
+    corners = measure.approximate_polygon(edges, tolerance)
+    if len(corners) <= _MIN_CORNERS:  # the first is repeated
         corners = measure.approximate_polygon(edges, POLYGON_TOLERANCE)
-        outlines.append(corners[:-1, ::-1])
-    return outlines
+    return np.asarray(corners[:-1, ::-1], np.float64)
 
 
 def yolo_lines(instances: Instances, height: int, width: int) -> list[str]:
     """Return one line per instance: its class, from 0, and x y x y ... in 0..1.
 
-    The format has a single polygon per object, so the parts of an object are linked. Parts smaller
-    than `MIN_PART_AREA` of the object are left out, except for the largest.
+    The format has a single polygon per object, so the parts of an object are linked.
     """
     lines = []
     decoded = masks.decode(instances.masks, height, width)
     for label, mask in zip(instances.label, decoded, strict=True):
-        largest, *others = polygons(mask)
-        parts = [part for part in others if _area(part) >= MIN_PART_AREA * mask.sum()]
-        numbers = np.clip(_linked([largest, *parts]) / [width, height], 0, 1).ravel()
+        numbers = np.clip(linked(polygons(mask)) / [width, height], 0, 1).ravel()
         lines.append(" ".join([str(int(label)), *(f"{number:.6f}" for number in numbers)]))
     return lines
 
 
-def _area(polygon: NDArray[np.float64]) -> float:
-    x, y = polygon.T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
-
-
-def _linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def linked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Link polygons to one, by connecting each part to the nearest corner and back."""
     whole = parts[0]
     for part in parts[1:]:

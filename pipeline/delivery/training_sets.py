@@ -1,6 +1,6 @@
-"""Pseudo masks as datasets for other trainers: COCO with polygons, and Ultralytics YOLO.
+"""Pseudo masks for other trainers (COCO with polygons, Ultralytics YOLO) and for annotation tools.
 
-All of them read polygons: detectron2 by default, mmdetection, Ultralytics, torchvision. Polygons
+All trainers read polygons: detectron2 by default, mmdetection, Ultralytics, torchvision. Polygons
 follow the edges of a mask's pixels to a third of a pixel; holes are filled. The photographs are
 copied, because Ultralytics rewrites JPEG files that it finds incomplete.
 
@@ -11,13 +11,16 @@ objects as background. A photograph without tags is background, and is kept.
 import json
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from pipeline.artifacts.draws import DrawStore
 from pipeline.artifacts.instances import Instances
+from pipeline.artifacts.proposals import ProposalStore
 from pipeline.artifacts.split import Split
 from pipeline.common import files, masks
 from pipeline.common.errors import InputError
@@ -25,6 +28,7 @@ from pipeline.common.masks import Rle
 from pipeline.common.progress import track
 from pipeline.delivery import formats
 from pipeline.delivery.new_photographs import unique_names
+from pipeline.delivery.pre_annotations import PreAnnotations
 
 _YOLO_HEAD = """\
 # Pseudo masks of WISE, one polygon per line. Supervision of the proposals: {supervision}
@@ -76,7 +80,7 @@ class SampledMasks:
         """Write `labels.json` (COCO) and `data/`, the photographs: the layout of FiftyOne."""
         annotations = []
         for image in track(self.images, len(self.images), "pseudo masks, coco"):
-            self._copy(image, out / "data" / image["file_name"])
+            copy_photograph(self._split, image["file_name"], out / "data" / image["file_name"])
             annotations += [
                 {**annotation, "segmentation": _outline(annotation)}
                 for annotation in self._annotations[image["id"]]
@@ -92,8 +96,8 @@ class SampledMasks:
         names = unique_names([Path(image["file_name"]) for image in self.images])
         named = zip(self.images, names, strict=True)
         for image, name in track(named, len(names), "pseudo masks, yolo"):
-            suffix = Path(image["file_name"]).suffix
-            self._copy(image, out / "images" / "train" / f"{name}{suffix}")
+            copied = out / "images" / "train" / f"{name}{Path(image['file_name']).suffix}"
+            copy_photograph(self._split, image["file_name"], copied)
             found = _instances(self._annotations[image["id"]])
             lines = formats.yolo_lines(found, image["height"], image["width"])
             text = "".join(f"{line}\n" for line in lines)
@@ -108,13 +112,36 @@ class SampledMasks:
         head = _YOLO_HEAD.format(supervision=" ".join(self._supervision.split()))
         files.write_bytes(out / "data.yaml", f"{head}{content}".encode())
 
-    def _copy(self, image: dict[str, Any], to: Path) -> None:
-        source = Path(self._split.root) / image["file_name"]
-        to.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(source, to)
-        except FileNotFoundError:
-            raise InputError(f"{source}: no such image; it existed when dataset ran") from None
+
+def write_pre_annotations(
+    split: Split, draws: DrawStore, proposals: ProposalStore, out: Path
+) -> PreAnnotations:
+    """Write the pseudo masks for annotation tools, and `data/`, the photographs.
+
+    The score of a mask is how much the draws of all epochs agree with it. Photographs with tags
+    but without pseudo masks are included, as those that are least sure.
+    """
+    collected = PreAnnotations(split.classes, out / "data", "pseudo masks of WISE")
+    for photograph in track(split.photographs, len(split.photographs), "pre-annotations"):
+        copy_photograph(split, photograph.file, out / "data" / photograph.file)
+        drawn, proposed = draws.draws(photograph.id), proposals.proposals(photograph.id)
+        first = drawn.instances(proposed, epoch=0)
+        instances = replace(first, score=drawn.agreement(proposed, epoch=0))
+        missing = set(photograph.tags) - {split.classes[label] for label in first.label}
+        size = photograph.height, photograph.width
+        collected.add(photograph.file, *size, instances, len(missing))
+    collected.write(out)
+    return collected
+
+
+def copy_photograph(split: Split, file: str, to: Path) -> None:
+    """Copy a photograph of a split, or raise InputError if it is missing."""
+    source = Path(split.root) / file
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(source, to)
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such image; it existed when dataset ran") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -69,22 +69,27 @@ def _lists(path: Path) -> set[str]:
     Raises
     ------
     InputError
-        If something in the file is nested more than `MAX_DEPTH` deep: ijson would take a time
-        that grows with the square of the depth.
+        If something in the file is nested more than `MAX_DEPTH` deep (ijson would take a time
+        that grows with the square of the depth), or if an object has a key twice.
     """
-    found, key, depth = set(), "", 0
+    found, key = set(), ""
+    open_keys: list[set[str]] = []  # of each list and object that has not ended
     with _open(path) as file:
         for event, value in ijson.basic_parse(file, use_float=True):
             if event in ("start_map", "start_array"):
-                if event == "start_array" and depth == (1 if key else 0):
+                if event == "start_array" and len(open_keys) == (1 if key else 0):
                     found.add(key)
-                depth += 1
-                if depth > MAX_DEPTH:
+                open_keys.append(set())
+                if len(open_keys) > MAX_DEPTH:
                     raise InputError(f"{path}: nested more than {MAX_DEPTH} deep")
             elif event in ("end_map", "end_array"):
-                depth -= 1
-            elif event == "map_key" and depth == 1:
-                key = value
+                open_keys.pop()
+            elif event == "map_key":
+                if value in open_keys[-1]:
+                    raise InputError(f"{path}: key {value!r} occurs twice in an object")
+                open_keys[-1].add(value)
+                if len(open_keys) == 1:
+                    key = value
     return found
 
 

@@ -121,6 +121,19 @@ def test_an_object_without_a_mask_leaves_its_image_without_truth(tmp_path):
     assert [image.id for image in truth.images] == ["sub/b.jpg", "c.jpg"]
 
 
+def test_a_key_that_occurs_twice_is_refused(tmp_path):
+    path = write(tmp_path / "instances.json", document())
+    text = path.read_text()
+    # Readers take the last: the cat would have become a dog.
+    twice = text.replace('"category_id":', '"category_id": 1, "category_id":', 1)
+    path.write_text(twice)
+    with pytest.raises(InputError, match=r"instances\.json: key 'category_id' occurs 2 times"):
+        coco_target.read_lists(path, tmp_path, ())
+    path.write_text(text.replace('"images":', '"images": [], "images":', 1))
+    with pytest.raises(InputError, match=r"instances\.json: key 'images' occurs 2 times"):
+        coco_target.read_lists(path, tmp_path, ())
+
+
 def changed(*path, value):
     content = document()
     at = content

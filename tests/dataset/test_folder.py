@@ -21,11 +21,32 @@ SHAPES = {
     "carriage returns": "image,tags\r\na.jpg,cat;dog\r\nb/ä.png,dog\r\nc.tif,\r\n",
     "quotes": '"image","tags"\n"a.jpg","cat;dog;"\n"b/ä.png","dog"\n"c.tif",""\n',
     "a byte order mark": "\ufeffimage,tags\na.jpg,cat;dog\nb/ä.png,dog\nc.tif,\n",
+    "Hugging Face's tags": "file_name,labels\na.jpg,cat;dog\nb/ä.png,dog\nc.tif,\n",
+    "Hugging Face's labels": "File_Name,label\na.jpg,cat\nb/ä.png,dog\nc.tif,\na.jpg,dog\n",
+    "Hugging Face's columns": "cat,file_name,dog\n1,a.jpg,1\n0,b/ä.png,1\n0,c.tif,0\n",
+}
+LINES = {
+    "lists": """\
+{"file_name": "a.jpg", "tags": ["cat", "dog"]}
+{"tags": ["dog"], "file_name": "b/ä.png"}
+{"file_name": "c.tif", "tags": []}
+""",
+    "labels": """\ufeff\
+{"file_name": "a.jpg", "label": "cat"}\r
+{"file_name": "b/\\u00e4.png", "label": "dog"}\r
+\r
+{"file_name": "c.tif", "label": null}\r
+{"file_name": "a.jpg", "label": "dog"}""",
+    "classes": """\
+{"image": "a.jpg", "cat": true, "dog": 1}
+{"image": "b/ä.png", "cat": false, "dog": 1}
+{"image": "c.tif", "cat": 0, "dog": 0}
+""",
 }
 
 
-def table(folder, content):
-    path = folder / "tags.csv"
+def table(folder, content, name="tags.csv"):
+    path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
@@ -35,6 +56,23 @@ def test_every_shape_says_the_same(tmp_path, shape):
     lists = read_table(table(tmp_path, SHAPES[shape]))
     assert set(lists) == {""}
     assert {image.file: image.tags for image in lists[""]} == TAGS
+
+
+@pytest.mark.parametrize("shape", LINES)
+def test_every_form_of_metadata_jsonl_says_the_same(tmp_path, shape):
+    lists = read_table(table(tmp_path, LINES[shape], "metadata.jsonl"))
+    assert set(lists) == {""}
+    assert {image.file: image.tags for image in lists[""]} == TAGS
+
+
+def test_metadata_jsonl_may_name_the_list(tmp_path):
+    content = '{"file_name": "a.jpg", "label": "cat", "split": "train"}\n'
+    content += '{"file_name": "b.jpg", "label": "cat", "split": "val"}\n'
+    lists = read_table(table(tmp_path, content, "metadata.jsonl"))
+    assert {name: [i.id for i in of_list] for name, of_list in lists.items()} == {
+        "train": ["a.jpg"],
+        "val": ["b.jpg"],
+    }
 
 
 def test_tags_may_have_commas_quotes_and_other_scripts(tmp_path):
@@ -95,6 +133,39 @@ def test_a_column_may_name_the_list(tmp_path, content):
 def test_bad_tables_are_refused(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as refusal:
         read_table(table(tmp_path, content))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no images"),
+        ("\n \n", "no images"),
+        ("file_name,tags", "line 1: not JSON"),
+        ('{"file_name": "a.jpg", "tags": ["cat"]', "line 1: not JSON"),
+        ('["a.jpg", "cat"]', "line 1: must be an object"),
+        ('{"path": "a.jpg", "label": "cat"}', "line 1: no key 'file_name'"),
+        ('{"file_name": "a.jpg"}', "line 1: no tags"),
+        ('{"file_name": "a.jpg", "label": "cat", "text": "x"}', "besides image and split"),
+        ('{"file_name": "a.jpg", "image": "a.jpg", "label": "cat"}', "the same meaning"),
+        ('{"file_name": "a.jpg", "label": "cat", "label": "dog"}', "key 'label' occurs 2 times"),
+        ('{"file_name": "a.jpg", "label": 0}', "line 1: tag must be a name"),
+        ('{"file_name": "a.jpg", "tags": "cat"}', "line 1: tags must be a list of names"),
+        ('{"file_name": "a.jpg", "tags": [["cat"]]}', "line 1: tags must be a list of names"),
+        ('{"file_name": "a.jpg", "cat": "1"}', "line 1: cat must be 0 or 1"),
+        ('{"file_name": 7, "label": "cat"}', "line 1: the name of the image is missing"),
+        ('{"file_name": " ", "label": "cat"}', "line 1: the name of the image is missing"),
+        ('{"file_name": "\\ud800.jpg", "label": "cat"}', "line 1: not JSON"),
+        ('{"file_name": "a.jpg", "label": "cat", "split": 1}', "line 1: split must be a name"),
+        ('{"file_name": "a.jpg", "cat": 1}\n{"file_name": "b.jpg"}', "line 2: other keys"),
+        ('{"file_name": "a.jpg", "cat": ' + "9" * 5000 + "}", "line 1: not JSON"),
+        ("[" * 100_000, "line 1: not JSON"),
+        (2 * '{"file_name": "a.jpg", "tags": []}\n', r"line 2: a\.jpg is listed again"),
+    ],
+)
+def test_bad_lines_of_json_are_refused(tmp_path, content, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_table(table(tmp_path, content, "metadata.jsonl"))
     assert "\n" not in str(refusal.value)
 
 

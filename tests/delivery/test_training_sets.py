@@ -1,6 +1,7 @@
 """What other trainers are given: read back as pycocotools, FiftyOne and Ultralytics read it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
 from pipeline.artifacts.coco import CocoAnnotations
-from pipeline.artifacts.proposals import ProposalWriter
+from pipeline.artifacts.draws import Draws, DrawWriter
+from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import masks
 from pipeline.common.errors import InputError
@@ -123,6 +125,43 @@ def test_yolo_as_ultralytics_finds_it(project, tmp_path):
             drawn = Image.new("1", (4 * WIDTH, 4 * HEIGHT))
             ImageDraw.Draw(drawn).polygon([tuple(corner) for corner in corners], fill=1)
             assert iou(np.asarray(drawn)[2::4, 2::4], shapes()[int(label)]) > 0.95
+
+
+def test_pre_annotations_have_what_is_missed_and_how_draws_agree(project, tmp_path):
+    shutil.rmtree(project / "data" / "proposals")
+    proposals = Proposals(masks.encode(shapes()), np.array([0.9, 0.8], np.float32))
+    with (
+        ProposalWriter(project / "data/proposals/train", "test", SUPERVISION, {}) as proposed,
+        DrawWriter(project / "data/sampler/train", CLASSES, {}) as drawn,
+    ):
+        for file, (_, labels) in PHOTOGRAPHS.items():
+            count = len(labels)
+            draws = np.repeat(np.array(labels, np.int32).reshape(-1, 1), 4, axis=1)
+            draws[:, 3] = 0  # once in four epochs the disc, far away from the other shape
+            proposed.add(file, HEIGHT, WIDTH, proposals)
+            candidates = [np.empty(0, np.int32)] * count, [np.empty(0, np.float32)] * count
+            label = np.array(labels, np.int16)
+            of_image = Draws(label, *candidates, draws, np.ones(count, bool))
+            drawn.add(file, HEIGHT, WIDTH, of_image)
+    out = tmp_path / "out"
+    typed = ["export", "pseudo-masks", "--out", str(out), "--format", "pre-annotations"]
+    done = CliRunner().invoke(app, typed)
+    assert done.stdout.startswith(f"{out}: 3 pseudo masks on 4 photographs; polygons have a median")
+    for file in PHOTOGRAPHS:
+        original = project / "photographs" / file
+        assert (out / "data" / file).read_bytes() == original.read_bytes()
+    annotations = json.loads((out / "labels.json").read_text())["annotations"]
+    assert [(a["image_id"], a["category_id"], a["score"]) for a in annotations] == [
+        (1, 1, 1.0),
+        (1, 2, 0.75),
+        (2, 2, 0.75),
+    ]
+    assert (out / "order.csv").read_text().splitlines()[1:] == [
+        "missed.jpg,0.0000,0",
+        "deep/one.png,0.7500,1",
+        "one.jpg,0.8750,2",
+        "nothing.jpg,1.0000,0",
+    ]
 
 
 def replace_document(project, content):

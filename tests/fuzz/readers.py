@@ -76,8 +76,19 @@ def _write_table(folder: Path) -> list[Path]:
     return [folder / "tags.csv"]
 
 
+def _write_lines(folder: Path) -> list[Path]:
+    entries = [
+        {"file_name": f"{n}.jpg", "tags": ["cat", "dog"][: n % 3], "split": ("train", "1")[n % 2]}
+        for n in range(9)
+    ]
+    text = "".join(f"{json.dumps(entry)}\n" for entry in entries)
+    (folder / "metadata.jsonl").write_text(text)
+    return [folder / "metadata.jsonl"]
+
+
 def _read_table(folder: Path) -> Any:
-    changed = {"kind": "folder", "path": str(folder), "tags": str(folder / "tags.csv"), "val": "1"}
+    (tags,) = folder.iterdir()
+    changed = {"kind": "folder", "path": str(folder), "tags": str(tags), "val": "1"}
     return index.read_listings(parameters(**changed), folder)
 
 
@@ -188,6 +199,7 @@ def _read_store(folder: Path) -> Any:
 READERS = {
     "params.yaml": Reader(_write_parameters, _read_parameters),
     "tag tables": Reader(_write_table, _read_table),
+    "metadata.jsonl": Reader(_write_lines, _read_table),
     "VOC lists and annotations": Reader(_write_voc, _read_voc),
     "COCO as dataset": Reader(_write_coco, _read_coco),
     "COCO as SharpMask source": Reader(_write_coco, read_source),

@@ -12,7 +12,8 @@ from pipeline.common.errors import MAX_LENGTH, InputError
 from tests.fuzz.mutations import mutated
 from tests.fuzz.readers import Reader
 
-SECONDS = 20  # that a mutation may take, also on a busy machine
+SECONDS = 20  # of processor time that a mutation may take
+WAITING = 600  # seconds after which it is taken to wait for something, also on a busy machine
 REFUSED, VALID, ELSE = "refused in one line", "valid", "anything else"
 
 
@@ -43,16 +44,21 @@ def fuzz(reader: Reader, count: int, seed: int) -> Outcome:
 
 def attempt(reader: Reader, folder: Path, expected: Any) -> tuple[str, str]:
     """Read once; return what happened, and a description of it."""
-    signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(SECONDS)
+    for timer in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(timer, _too_long)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WAITING)
     try:
-        read = reader.read(folder)
-    except InputError as error:
-        one_line = len(str(error).splitlines()) == 1 and len(str(error)) <= MAX_LENGTH + 5
-        return (REFUSED, "") if one_line else (ELSE, str(error))
+        try:
+            read = reader.read(folder)
+        except InputError as error:
+            said = str(error)
+            one_line = len(said.splitlines()) == 1 and len(said) <= MAX_LENGTH + 5
+            return (REFUSED, "") if one_line else (ELSE, said)
     except BaseException:
         return ELSE, traceback.format_exc(limit=-3)[-2000:]
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     if reader.exact and read != expected:
         return ELSE, f"read as something else: {read}"
@@ -60,4 +66,4 @@ def attempt(reader: Reader, folder: Path, expected: Any) -> tuple[str, str]:
 
 
 def _too_long(*_: Any) -> None:
-    raise TimeoutError(f"more than {SECONDS} seconds")
+    raise TimeoutError(f"more than {SECONDS} seconds of work, or {WAITING} of waiting")

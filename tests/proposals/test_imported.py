@@ -83,6 +83,7 @@ def test_a_mask_without_a_pixel_is_left_out(write):
         ([result("a", COMPRESSED, [[[[0.5]]]])], "must be a number from 0 to 1"),
         ('[{"image_id": ' + "9" * 10**6 + "}]", "not JSON"),
         ("[" * 100_000, "nested more than 16 deep"),
+        ('[{"score": 0.5, "image_id": "one", "score": 0.1}]', "key 'score' occurs twice"),
         ('[{"score": ' + "[" * 100_000 + "]" * 100_000 + "}]", "nested more than 16 deep"),
         ([result(["a"], COMPRESSED, 0.5)], r"image_id \['a'\] is not"),
         ([result("a", [[10**400] * 6], 0.5)], "not JSON"),

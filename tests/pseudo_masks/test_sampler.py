@@ -191,3 +191,25 @@ def test_likely_candidates_are_possible_objects():
     assert likely.label.tolist() == [0, 1, 1]
     assert masks.area(likely.masks).tolist() == [32, 8, 16]
     np.testing.assert_array_equal(likely.score, proposals.score[[3, 0, 1]])
+
+
+def test_agreement_is_the_mean_overlap_with_what_is_drawn():
+    shapes = np.zeros((3, 8, 8), bool)
+    for number, shape in enumerate(shapes):
+        shape[: 2 * number + 2] = True  # 16, 32 and 48 pixels, one inside the other
+    proposals = Proposals(masks.encode(shapes), np.array([0.9, 0.8, 0.7], np.float32))
+    drawn = np.array([[0, 0, 0, 1], [2, 2, 2, 2], [0, 0, 0, 0], [1, 1, 1, 1]], np.int32)
+    nothing = [np.empty(0, np.int32)] * 4
+    kept = np.array([True, True, True, False])
+    label = np.array([0, 1, 0, 1], np.int16)
+    draws = Draws(label, nothing, [np.empty(0, np.float32)] * 4, drawn, kept)
+    instances = draws.instances(proposals, epoch=0)
+    assert list(zip(instances.label, instances.score.round(1), strict=True)) == [
+        (0, pytest.approx(0.9)),
+        (1, pytest.approx(0.7)),
+    ]
+    # The first peak draws another proposal in one of four epochs; the third, the same, does not.
+    assert draws.agreement(proposals, epoch=0).tolist() == [1, 1]
+    alone = Draws(label, nothing, draws.probability, drawn, kept & [True, True, False, False])
+    assert alone.agreement(proposals, epoch=0).tolist() == pytest.approx([0.875, 1])
+    assert alone.agreement(proposals, epoch=3).tolist() == pytest.approx([0.625, 1])

@@ -18,7 +18,7 @@ from stages.common.parameters import read_parameters
 from tests.support.tiny import CLASSES, write_project
 from wise import app
 
-FORMATS = ("overlay", "coco", "labels", "yolo")
+FORMATS = ("overlay", "coco", "labels", "yolo", "pre-annotations")
 HEIGHT, WIDTH = 60, 80
 
 
@@ -72,6 +72,9 @@ def test_every_format_holds_the_same_instances(holiday):
             *(f"yolo/labels/{name}.txt" for name in ("a-1", "a-2", "b")),
             *("label_maps/classes.json", "yolo/classes.txt"),
             *("coco/annotations.json", "coco/results.json"),
+            *("pre-annotations/labels.json", "pre-annotations/order.csv"),
+            *("pre-annotations/cvat_labels.json", "pre-annotations/label_studio.json"),
+            "pre-annotations/label_studio.xml",
         ]
     )
     annotations = COCO(out / "coco" / "annotations.json")
@@ -90,6 +93,14 @@ def test_every_format_holds_the_same_instances(holiday):
         of_yolo = {int(line.split()[0]) + 1 for line in lines}
         assert of_yolo == {annotation["category_id"] for annotation in found}
     assert (out / "yolo" / "classes.txt").read_text().split() == list(CLASSES)
+    corrected = COCO(out / "pre-annotations" / "labels.json")
+    assert [image["file_name"] for image in corrected.imgs.values()] == [
+        "a.png",
+        "b.jpg",
+        "deep/a.png",
+    ]
+    exact = [annotation["area"] for annotation in annotations.anns.values()]
+    assert [annotation["area"] for annotation in corrected.anns.values()] == exact
 
 
 def test_masks_are_replaced_by_proposals_where_it_is_asked_for(holiday, project, monkeypatch):
