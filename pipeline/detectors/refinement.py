@@ -152,7 +152,7 @@ def voted(mask: Rle, candidates: Sequence[Rle], weight: NDArray[np.float64]) -> 
     if len(voters) == 0:
         return mask
     votes = masks.decode([mask], *mask["size"])[0].astype(np.float64)
-    for number in voters:  # one at a time, since photographs may be large
+    for number in voters.tolist():  # one at a time, since photographs may be large
         votes += weight[number] * masks.decode([candidates[number]], *mask["size"])[0]
     inside = votes >= (1 + weight.sum()) / 2
     return masks.encode(inside[None])[0] if inside.any() else mask
