@@ -28,15 +28,15 @@ from pipeline.proposals.sharpmask.network import (
     OUTSIDE,
     PATCH,
     STRIDE,
-    Description,
     SharpMask,
+    SharpMaskDescription,
     window_parts,
 )
 
 HEIGHT, WIDTH, COUNT = 375, 500, 1_000
 AT_A_TIME = 32  # patches of the plain version
 CONTEXT = 224  # pixels around a patch beyond which nothing changes its features
-DESCRIPTION = Description(
+DESCRIPTION = SharpMaskDescription(
     backbone="tf_efficientnet_lite0",
     feature_channels=128,
     code_channels=512,

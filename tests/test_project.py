@@ -1,14 +1,19 @@
 """What others need to use and join the project: licence, citation, checks, types, guide."""
 
+import os
 import subprocess
+import sys
 import tomllib
 import zipfile
 
+import numpy as np
 import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
+from PIL import Image
 
 from tests.support import ROOT
+from tests.support.boxed import description, write_box, write_parts
 from wise.new import CODE
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -66,6 +71,47 @@ def test_the_wheel_has_the_weights(wheel):
     assert paths == {f"weights/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
     assert paths <= set(wheel.namelist())
     assert sum((ROOT / path).stat().st_size for path in paths) <= 45e6
+
+
+TWO_WAYS = """
+import sys
+import wise
+photograph = wise.load("pets", min_score=0)("a.png")
+print(wise.__file__, photograph.masks.shape[1:], len(photograph.labels), flush=True)
+sys.argv[1:] = ["predict", "a.png", "--score", "0", "--weights", "pets"]
+wise.main()
+"""
+
+
+def test_an_installed_wheel_predicts_anywhere(wheel, tmp_path):
+    """Without a clone, where nothing can be written to the installation, and no home folder."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    wheel.extractall(site)
+    write_parts(tmp_path)
+    write_box(tmp_path, site / "weights" / "pets.safetensors", description())
+    work.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    Image.fromarray(noise).save(work / "a.png")
+    installed = sorted(site.rglob("*"))
+    for path in (site, *installed):
+        path.chmod(path.stat().st_mode & ~0o222)
+    environment = {"PYTHONPATH": str(site), "HOME": os.devnull, "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", TWO_WAYS],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    for path in (site, *installed):
+        path.chmod(path.stat().st_mode | 0o200)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    count = int(first.split()[-1])
+    assert first == f"{site}/wise/__init__.py (60, 80) {count}"
+    assert second == f"predictions: {count} instances in 1 photographs"
+    assert sorted(site.rglob("*")) == installed
+    assert (work / "predictions" / "overlays" / "a.png").is_file()
 
 
 def test_a_working_copy_takes_the_licence_along():

@@ -1,12 +1,100 @@
-"""Write a weights file that comes with this software: `python -m wise.box WEIGHTS weights/NAME`.
+"""Write weights that come with this software, from the finished run of a project.
 
-Example: python -m wise.box data/sharpmask/weights.safetensors weights/sharpmask.safetensors
+In the folder of the project:
+
+python -m wise.box sharpmask                                   # weights/sharpmask.safetensors
+python -m wise.box detector animals --preset voc2012-animals   # weights/animals.safetensors
 """
 
-import sys
+import contextlib
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.compact import write_compact
+from pipeline.artifacts.weights import read_description
+from pipeline.classifier.network import PrmDescription
+from pipeline.delivery.boxed import BoxedDescription, write_boxed
+from pipeline.detectors.calibration import CalibrationParameters
+from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
+from pipeline.detectors.predictions import PredictionsParameters
+from pipeline.detectors.refinement import RefinementParameters
+from pipeline.proposals.parameters import ProposalsParameters
+from stages.common.parameters import read_parameters, read_value
+from stages.common.shelf import Shelf
+from wise.detector import BOX
+from wise.project import commit, root
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Out = Annotated[Path, typer.Option(file_okay=False, help="Folder of the file.")]
+
+
+@app.command()
+def sharpmask(out: Out = BOX) -> None:
+    """Write the trained SharpMask."""
+    target = out / "sharpmask.safetensors"
+    write_compact(Shelf(root()).sharpmask, target)
+    _print_size(target)
+
+
+@app.command()
+def detector(
+    name: Annotated[str, typer.Argument(help="Its name for `wise predict --weights NAME`.")],
+    preset: Annotated[str, typer.Option(help="The preset that it was trained with.")],
+    out: Out = BOX,
+) -> None:
+    """Write the trained detector with its classifier, its settings and its calibration."""
+    shelf, target = Shelf(root()), out.resolve() / f"{name}.safetensors"
+    with contextlib.chdir(root()):
+        description = _description(shelf, preset)
+    write_boxed(target, description, shelf.detector, shelf.classifier)
+    _print_size(target)
+    for fact in ("trained_on", "preset", "commit"):
+        typer.echo(f"{fact}: {getattr(description, fact)}")
+
+
+def _description(shelf: Shelf, preset: str) -> BoxedDescription:
+    """Collect what is known of the detector of the project in the working directory."""
+    of_detector = read_description(shelf.detector, MaskRcnnDescription)
+    predictions = read_parameters(PredictionsParameters, "predictions")
+    of_classifier = (
+        read_description(shelf.classifier, PrmDescription) if predictions.presence_weight else None
+    )
+    off = Calibration.off(of_detector.classes)
+    calibrated = read_parameters(CalibrationParameters, "calibration").enabled
+    calibrations = {
+        stage: scores.open() if calibrated else off for stage, scores in shelf.calibrations.items()
+    }
+    return BoxedDescription(
+        boxed=1,
+        detector=of_detector,
+        classifier=of_classifier,
+        predictions=predictions,
+        calibration=calibrations["predictions"],
+        refined_calibration=calibrations["refinement"],
+        proposals=read_parameters(ProposalsParameters, "proposals"),
+        refinement=read_parameters(RefinementParameters, "refinement"),
+        trained_on=_trained_on(shelf),
+        preset=preset,
+        commit=commit(shelf.data.parent, "pipeline", "stages"),
+    )
+
+
+def _trained_on(shelf: Shelf) -> str:
+    count = len(shelf.splits["train"].open().photographs)
+    proposals = shelf.proposals["train"].open().attributes
+    return (
+        f"the tags of {count:,} photographs ({read_value('dataset.kind')}, "
+        f"{read_value('dataset.train')}), with proposals by {proposals['method']}: "
+        f"{proposals['supervision']}"
+    )
+
+
+def _print_size(file: Path) -> None:
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
 
 if __name__ == "__main__":
-    write_compact(Path(sys.argv[1]), Path(sys.argv[2]))
+    app()

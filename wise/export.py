@@ -1,9 +1,7 @@
 """`wise export`: the detector for other runtimes, the pseudo masks for other trainers."""
 
-import contextlib
 import json
 import shutil
-import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +19,7 @@ from pipeline.report.tables import read_metrics
 from stages.common.shelf import Shelf
 from stages.common.yaml_files import read_yaml
 from wise import HELP
-from wise.project import read_split, root
+from wise.project import commit, output, read_split, root
 
 export = typer.Typer(**HELP, no_args_is_help=True, add_completion=False)
 
@@ -119,34 +117,17 @@ def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
         proposals=shelf.proposals["train"].open().attributes,
         parameters=read_yaml(project / "params.yaml"),
         metrics=read_metrics(shelf.metrics) if shelf.metrics.is_file() else None,
-        commit=_commit(project),
+        commit=commit(project),
         state=_state(project),
     )
 
 
-def _commit(project: Path) -> str:
-    revision = _output(project, "git", "rev-parse", "HEAD")
-    changes = _output(project, "git", "status", "--porcelain")
-    if revision is None or changes is None:
-        return "none"
-    return f"{revision}, with uncommitted changes" if changes else revision
-
-
 def _state(project: Path) -> str:
     """Say whether parameters, weights and metrics are up to date according to DVC."""
-    status = _output(project, sys.executable, "-m", "dvc", "status", "--json")
+    status = output(project, sys.executable, "-m", "dvc", "status", "--json")
     if status is None:
         return "not known"
     changed = json.loads(status)
     if not changed:
         return "everything is up to date"
     return f"{', '.join(changed)} not up to date, so this card may describe another detector"
-
-
-def _output(project: Path, *command: str) -> str | None:
-    """Return the output of a command, or None if it fails."""
-    with contextlib.suppress(FileNotFoundError):
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None

@@ -1,16 +1,15 @@
 """`wise predict`: detects instances in new photographs, in the formats of other tools."""
 
-import contextlib
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.artifacts.weights import read_description
+from pipeline.artifacts.instances import Instances
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import read_image
@@ -19,16 +18,12 @@ from pipeline.delivery import formats
 from pipeline.delivery.formats import CocoFiles, Prediction
 from pipeline.delivery.new_photographs import PhotographPredictor, photographs, unique_names
 from pipeline.delivery.pre_annotations import PreAnnotationFiles
-from pipeline.detectors.calibration import CalibrationParameters
-from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
-from pipeline.detectors.predictions import PredictionsParameters, Predictor
-from pipeline.detectors.refinement import RefinementParameters
 from pipeline.execution.pool import ordered_map
 from pipeline.proposals.methods import proposer_of, supervision
-from pipeline.proposals.parameters import ProposalsParameters
-from stages.common.parameters import read_parameters
-from stages.common.shelf import Shelf
-from wise.project import root
+from wise.detector import Choice, choose
+
+# Of fewer photographs, worker processes take longer to start than they save.
+MANY = 50
 
 
 class Format(StrEnum):
@@ -43,7 +38,7 @@ class Format(StrEnum):
 
 def predict(
     photos: Annotated[list[str], typer.Argument(help="Folders, files, or patterns like '*.jpg'.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     formats_: Annotated[
         list[Format] | None,
         typer.Option(
@@ -61,11 +56,16 @@ def predict(
         bool, typer.Option(help="Replace masks by the proposals of highest IoU.")
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of a detector; default: the project's.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|FOLDER",
+            help="A detector that comes with wise, a file, or the folder of a project. Default: "
+            "the project's, if it was trained on photographs, or the one of the most classes.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Detect instances in new photographs with the trained detector.
+    """Detect instances in new photographs with a trained detector.
 
     Photographs that cannot be read are reported on stderr and skipped;
     the exit status is then 1.
@@ -74,46 +74,33 @@ def predict(
     """
     paths = photographs(photos)
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
-    detector = weights or Shelf(root()).detector
-    classes = read_description(detector, MaskRcnnDescription).classes
-    predictor = make_predictor(detector, score, refine)
+    choice = choose(weights, score, refine)
+    detector = choice.detector
+    typer.echo(
+        f"detector {detector.name}: {', '.join(detector.classes)}; trained on "
+        f"{detector.trained_on}",
+        err=True,
+    )
+    predictor = make_predictor(choice, refine)
     with runtime.device_memory("predictions.max_detections"):
-        instances, unreadable = write_all(predictor, paths, classes, wanted, out)
+        instances, unreadable = write_all(predictor, paths, detector.classes, wanted, out)
     read = len(paths) - len(unreadable)
     if as_json:
         counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
-        typer.echo(json.dumps({"out": str(out), **counts}))
+        typer.echo(json.dumps({"out": str(out), "detector": detector.name, **counts}))
     else:
         typer.echo(f"{out}: {instances} instances in {read} photographs")
     if unreadable:
         raise typer.Exit(1)
 
 
-def make_predictor(detector: Path, score: float, refine: bool) -> PhotographPredictor:
-    """Make a predictor with the parameters of params.yaml."""
-    project, detector = root(), detector.resolve()
-    with contextlib.chdir(project):
-        shelf = Shelf(project)
-        # The classifier does not know the classes of another detector.
-        classifier = shelf.classifier if detector == shelf.detector.resolve() else None
-        detections = read_parameters(PredictionsParameters, "predictions")
-        predictor = Predictor(detector, detections, classifier)
-        # Fitted to the scores of the project's detector.
-        calibrated = read_parameters(CalibrationParameters, "calibration").enabled
-        scores = shelf.calibrations["refinement" if refine else "predictions"]
-        calibration = scores.open() if calibrated and classifier else None
-        runtime.device()  # raises an error now rather than for each photograph
-        if not refine:
-            return PhotographPredictor(predictor, score, calibration)
-        refinement = read_parameters(RefinementParameters, "refinement")
-        parameters = read_parameters(ProposalsParameters, "proposals")
-        if parameters.method == "sharpmask":
-            weights = str(project / parameters.source)
-            parameters = parameters.model_copy(update={"source": weights})
-        supervision(parameters)  # so does this
-        return PhotographPredictor(
-            predictor, score, calibration, proposer_of(parameters), refinement
-        )
+def make_predictor(choice: Choice, refine: bool) -> PhotographPredictor:
+    """Make a predictor; what cannot be used is an error now, not for each photograph."""
+    runtime.device()
+    if not refine:
+        return PhotographPredictor(choice.detector)
+    supervision(choice.proposals)
+    return PhotographPredictor(choice.detector, proposer_of(choice.proposals), choice.refinement)
 
 
 def write_all(
@@ -140,8 +127,7 @@ def write_all(
         collected.append(PreAnnotationFiles(classes, paths))
     unreadable: list[str] = []
     instances = 0
-    results = ordered_map(predictor, paths, min(runtime.workers(on_device=True), len(paths)))
-    named = zip(paths, unique_names(paths), results, strict=True)
+    named = zip(paths, unique_names(paths), _computed(predictor, paths), strict=True)
     try:
         for path, name, found in track(named, len(paths), "predict"):
             try:
@@ -161,6 +147,17 @@ def write_all(
         for collector in collected:
             collector.write(out)
     return instances, unreadable
+
+
+def _computed(
+    predictor: PhotographPredictor, paths: Sequence[Path]
+) -> Iterator[Instances | InputError]:
+    """Compute the instances of each photograph, of many in worker processes."""
+    workers = runtime.workers(on_device=True)
+    if workers > 1 and len(paths) >= MANY:
+        return ordered_map(predictor, paths, workers)
+    runtime.start_worker()  # the same results as there
+    return map(predictor, paths)
 
 
 def _write(

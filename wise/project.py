@@ -1,5 +1,7 @@
 """The project of a command: the nearest parent folder with dvc.yaml."""
 
+import contextlib
+import subprocess
 from pathlib import Path
 
 from pipeline.artifacts.split import Split
@@ -17,9 +19,14 @@ def root() -> Path:
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
+        if is_project(folder):
             return folder
     raise InputError(f"{here}: not in a project, which is a folder with dvc.yaml and stages/")
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder is a project."""
+    return (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir()
 
 
 def read_split(name: str) -> Split:
@@ -27,3 +34,21 @@ def read_split(name: str) -> Split:
     project = root()
     split = Shelf(project).splits[name].open()
     return split.model_copy(update={"root": str(project / split.root)})
+
+
+def commit(project: Path, *paths: str) -> str:
+    """Say which commit a project is at, and whether files under `paths` (or any) have changed."""
+    revision = output(project, "git", "rev-parse", "HEAD")
+    changes = output(project, "git", "status", "--porcelain", "--", *paths)
+    if revision is None or changes is None:
+        return "none"
+    return f"{revision}, with uncommitted changes" if changes else revision
+
+
+def output(project: Path, *command: str) -> str | None:
+    """Return the output of a command in the folder of a project, or None if it fails."""
+    with contextlib.suppress(FileNotFoundError):
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return None

@@ -25,15 +25,20 @@ def write_compact(source: Path, target: Path) -> None:
     with safetensors.safe_open(source, "pt") as opened:
         metadata = opened.metadata()
         state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    compact: dict[str, Tensor] = {}
+    files.write_bytes(target, safetensors.torch.save(compact(state), metadata))
+
+
+def compact(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a compact file, for those of a state dict."""
+    smaller: dict[str, Tensor] = {}
     for name, values in state.items():
         if values.dim() < 2 or not values.is_floating_point():
-            compact[name] = values
+            smaller[name] = values
         elif values.numel() < LARGE:
-            compact[name] = values.half()
+            smaller[name] = values.half()
         else:
-            compact[name], compact[name + SCALE] = quantize(values)
-    files.write_bytes(target, safetensors.torch.save(compact, metadata))
+            smaller[name], smaller[name + SCALE] = quantize(values)
+    return smaller
 
 
 def quantize(values: Tensor) -> tuple[Tensor, Tensor]:

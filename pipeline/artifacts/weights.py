@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch.overrides import TorchFunctionMode
 
-from pipeline.artifacts.compact import expand
+from pipeline.artifacts.compact import compact, expand
 from pipeline.common import files, finite
 from pipeline.common.errors import InputError, first_line
 
@@ -22,9 +22,18 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 SPARE_NUMBERS = 2**27
 
 
-def write_weights(path: Path, module: torch.nn.Module, description: BaseModel) -> None:
-    """Write the state dict of a network and the `description` from which it can be rebuilt."""
+def write_weights(
+    path: Path, module: torch.nn.Module, description: BaseModel, *, small: bool = False
+) -> None:
+    """Write the state dict of a network and the `description` from which it can be rebuilt.
+
+    Parameters
+    ----------
+    small : whether the weights are rounded to a third of their size, see `compact`.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    if small:
+        state = compact(state)
     # A single key: safetensors does not preserve the order of several.
     metadata = {"description": description.model_dump_json()}
     files.write_bytes(path, safetensors.torch.save(state, metadata))
@@ -36,15 +45,21 @@ def read_description(path: Path, model: type[Description]) -> Description:
     Raises
     ------
     InputError
-        If the file is missing, is not a safetensors file, or holds another kind of network.
+        If the file is missing or broken, or holds another kind of network, or one of another
+        version of this software.
     """
     files.open_file(path, "missing; the stage that writes it has not run").close()
     try:
         with safetensors.safe_open(path, "pt") as weights:
             metadata = weights.metadata() or {}
-        return model.model_validate_json(metadata.get("description", ""))
-    except (OSError, safetensors.SafetensorError, ValidationError):
-        raise InputError(f"{path}: not the weights of a {model.__name__}") from None
+        return model.model_validate_json(metadata.get("description", "{}"))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: not a weights file, or broken ({first_line(error)})") from None
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: not the weights of a {model.__name__.removesuffix('Description')}, or of "
+            f"another version ({files.first_error(error)})"
+        ) from None
 
 
 def load_network(

@@ -97,14 +97,25 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         `max_pixels()` pixels, or has 32 bits per channel.
     """
     with open_image(path) as image:
-        image.load()
-        pixels = np.empty((image.height, image.width, 3), np.uint8)
-        # Strip by strip: copies of the whole image would take several times its memory.
-        rows = max(1, _STRIP_PIXELS // max(image.width, 1))
-        for top in range(0, image.height, rows):
-            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-            pixels[top : top + rows] = np.asarray(_eight_bits(strip, path).convert("RGB"))
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return as_pixels(image, str(path))
+
+
+def as_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """Convert an image of Pillow to RGB, as `read_image` does: uint8 (height, width, 3).
+
+    Raises
+    ------
+    InputError
+        If it has 32 bits per channel; the message begins with `name`.
+    """
+    image.load()
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    # Strip by strip: copies of the whole image would take several times its memory.
+    rows = max(1, _STRIP_PIXELS // max(image.width, 1))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_eight_bits(strip, name).convert("RGB"))
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 
@@ -116,11 +127,11 @@ def _upright(pixels: NDArray[np.uint8], orientation: int | None) -> NDArray[np.u
     return np.rot90(pixels, turns)
 
 
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):  # the value of white is unknown
-        raise InputError(f"{path}: 32 bits per channel; save it with 8 or 16")
+        raise InputError(f"{name}: 32 bits per channel; save it with 8 or 16")
     return image
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.instances import Instances
 from pipeline.artifacts.proposals import Proposals
 from pipeline.common.errors import InputError
-from pipeline.detectors.predictions import Predictor
+from pipeline.common.images import read_image
+from pipeline.delivery.detector import Detector
 from pipeline.detectors.refinement import RefinementParameters, refine
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -20,28 +18,22 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class PhotographPredictor:
-    """Detects instances with a calibrated score of at least `min_score`; a `proposer` refines them.
+    """Detects the instances of photographs; a `proposer` refines them."""
 
-    Without `calibration`, scores stay as they are.
-    """
-
-    predictor: Predictor
-    min_score: float
-    calibration: Calibration | None = None
+    detector: Detector
     proposer: Callable[[Path], Proposals] | None = None
     refinement: RefinementParameters | None = None
 
     def __call__(self, photograph: Path) -> Instances | InputError:
         """Detect the instances, or return the error if the photograph cannot be read."""
         try:
-            found = self.predictor(photograph)
-            if self.proposer is not None and self.refinement is not None:
-                found = refine(found, self.proposer(photograph), self.refinement)
-            if self.calibration is not None:
-                found = self.calibration.apply(found)
-            return found.take(np.flatnonzero(found.score >= self.min_score))
+            image = read_image(photograph)
         except InputError as error:
             return error
+        found = self.detector.detect(image)
+        if self.proposer is not None and self.refinement is not None:
+            found = refine(found, self.proposer(photograph), self.refinement)
+        return self.detector.kept(found)
 
 
 def photographs(places: Sequence[str]) -> list[Path]:

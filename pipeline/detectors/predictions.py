@@ -12,7 +12,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from pipeline.artifacts.instances import Instances
 from pipeline.classifier.inference import classifier, presence
+from pipeline.classifier.network import Prm
 from pipeline.common import runtime
+from pipeline.common.errors import InputError
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
 from pipeline.detectors.mask_rcnn.inference import predict
@@ -63,20 +65,55 @@ class Predictor:
 
     def __call__(self, photograph: Path) -> Instances:
         """Detect the instances of one photograph, at its own size, by descending score."""
-        network = _network(self.weights, self.parameters)
-        image = read_image(photograph)
-        found, of_masks = predict(network, image, self.parameters.flip)
-        factor = of_masks**self.parameters.mask_score_weight
-        if self.parameters.presence_weight > 0 and self.of_classifier is not None:
-            present = presence(classifier(self.of_classifier), image)
-            factor *= presence_factor(found, present, self.parameters.presence_weight)
-        return found.rescored(factor).without_parts(self.parameters.max_overlap)
+        return self.detect(read_image(photograph))
+
+    def detect(self, image: NDArray[np.uint8]) -> Instances:
+        """Detect the instances of a photograph, uint8 (h, w, 3), as `detect` does.
+
+        Raises
+        ------
+        InputError
+            If one of the weights files is invalid, or they are of different classes.
+        """
+        return detect(image, *_networks(self), self.parameters)
+
+
+def detect(
+    image: NDArray[np.uint8],
+    network: MaskRcnn,
+    of_presence: Prm | None,
+    parameters: PredictionsParameters,
+) -> Instances:
+    """Detect the instances of a photograph, at its own size, by descending score.
+
+    Parameters
+    ----------
+    image : uint8 (h, w, 3).
+    of_presence : the classifier; without it, `presence_weight` is taken as 0.
+    """
+    found, of_masks = predict(network, image, parameters.flip)
+    factor = of_masks**parameters.mask_score_weight
+    if parameters.presence_weight > 0 and of_presence is not None:
+        present = presence(of_presence, image)
+        factor *= presence_factor(found, present, parameters.presence_weight)
+    return found.rescored(factor).without_parts(parameters.max_overlap)
 
 
 @lru_cache(maxsize=1)
-def _network(weights: Path, parameters: PredictionsParameters) -> MaskRcnn:
-    network = MaskRcnn.load(weights, parameters.min_score, parameters.max_detections)
-    return runtime.channels_last(network, runtime.device())
+def _networks(of: Predictor) -> tuple[MaskRcnn, Prm | None]:
+    """Load the networks of a predictor; the last ones stay loaded."""
+    parameters = of.parameters
+    network = MaskRcnn.load(of.weights, parameters.min_score, parameters.max_detections)
+    network = runtime.channels_last(network, runtime.device())
+    if parameters.presence_weight == 0 or of.of_classifier is None:
+        return network, None
+    of_presence = classifier(of.of_classifier)
+    if of_presence.description.classes != network.description.classes:
+        raise InputError(
+            f"{of.of_classifier}: a classifier of {', '.join(of_presence.description.classes)}; "
+            f"{of.weights} detects {', '.join(network.description.classes)}"
+        )
+    return network, of_presence
 
 
 def presence_factor(

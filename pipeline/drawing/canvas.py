@@ -156,9 +156,13 @@ def grid(pictures: Sequence[Pixels], columns: int) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """Encode a picture as PNG."""
+    """Encode a picture as PNG.
+
+    The default level of compression is 6. With 4, a photograph takes a third of the time, for 5 %
+    more bytes.
+    """
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
+    Image.fromarray(pixels).save(content, "PNG", compress_level=4)
     return content.getvalue()
 
 

@@ -13,13 +13,13 @@ from pipeline.proposals.grouping import Grouper
 from pipeline.proposals.imported import read_proposals
 from pipeline.proposals.parameters import ProposalsParameters
 from pipeline.proposals.sharpmask.inference import SharpMaskProposer
-from pipeline.proposals.sharpmask.network import Description
+from pipeline.proposals.sharpmask.network import SharpMaskDescription
 
 
 def supervision(parameters: ProposalsParameters) -> str:
     """Say in a few words what the method was trained on."""
     if parameters.method == "sharpmask":
-        return read_description(Path(parameters.source), Description).trained_on
+        return read_description(Path(parameters.source), SharpMaskDescription).trained_on
     if parameters.method == "grouping":
         return "no masks: regions grouped by hand-set rules"
     return parameters.supervision

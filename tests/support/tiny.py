@@ -17,7 +17,7 @@ from pipeline.artifacts.weights import write_weights
 from pipeline.classifier.network import Prm, PrmDescription
 from pipeline.community.network import CommunityArchitecture, CommunityDescription
 from pipeline.detectors.mask_rcnn.network import Architecture, MaskRcnn, MaskRcnnDescription
-from pipeline.proposals.sharpmask.network import Description, SharpMask
+from pipeline.proposals.sharpmask.network import SharpMask, SharpMaskDescription
 from tests.support import ROOT
 
 STAGES = ("peaks", "proposals", "retrieval", "sampler", "predictions", "refinement")
@@ -57,7 +57,7 @@ COMMUNITY = CommunityDescription(
         frozen_levels=1,
     ),
 )
-SHARPMASK = Description(
+SHARPMASK = SharpMaskDescription(
     backbone=BACKBONE,
     feature_channels=8,
     code_channels=16,

@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from wise import COMMANDS, load
+from wise import COMMANDS, command_of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_the_command_says_and_shows_an_example(name):
-    said = load(name).help
+    said = command_of(name).help
     assert said.splitlines()[0] == COMMANDS[name]
     assert f"Example: wise {name}" in said
 
@@ -19,7 +19,7 @@ def test_the_list_says_what_the_command_says_and_shows_an_example(name):
 def test_every_module_with_a_command_is_listed():
     ours = {path.stem for path in (ROOT / "wise").glob("*.py")}
     assert set(COMMANDS) <= ours
-    others = {"box", "contents", "dependencies", "estimate", "project", "stores"}
+    others = {"box", "contents", "dependencies", "detector", "estimate", "project", "stores"}
     assert ours - set(COMMANDS) == {"__init__", "__main__", *others}
 
 

@@ -32,9 +32,7 @@ def photograph(tmp_path):
 
 
 @pytest.fixture
-def predict(monkeypatch, tmp_path):
-    monkeypatch.setattr("wise.predict.ordered_map", lambda function, items, _: map(function, items))
-
+def predict(tmp_path):
     def predict(*paths):
         wanted = [Format.OVERLAY, Format.COCO]
         return write_all(found, paths, ("cat",), wanted, tmp_path / "out")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.artifacts.weights import load_weights, read_description
 from pipeline.common.errors import InputError
-from pipeline.proposals.sharpmask.network import Description, SharpMask
+from pipeline.proposals.sharpmask.network import SharpMask, SharpMaskDescription
 from stages.common.shelf import Shelf
 from tests.support.running import run
 from wise.new import SHARPMASK, new
@@ -46,7 +46,7 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     assert written["dataset"]["path"] == str(photographs)
     assert written["proposals"]["method"] == "sharpmask"
     assert written["proposals"]["source"] == SHARPMASK
-    network = SharpMask(read_description(copy / SHARPMASK, Description), "none")
+    network = SharpMask(read_description(copy / SHARPMASK, SharpMaskDescription), "none")
     load_weights(copy / SHARPMASK, network)
     assert written["sampler"]["agreement_power"] == 32
     assert written["sampler"]["max_overlap"] == 0.6

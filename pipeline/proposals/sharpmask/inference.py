@@ -25,8 +25,8 @@ from pipeline.proposals.sharpmask.network import (
     PATCH,
     STRIDE,
     WINDOW,
-    Description,
     SharpMask,
+    SharpMaskDescription,
     window_parts,
 )
 
@@ -87,7 +87,7 @@ class SharpMaskProposer:
 
 @cache
 def _load(weights: Path) -> SharpMask:
-    network = load_network(weights, Description, partial(SharpMask, weights="none"))
+    network = load_network(weights, SharpMaskDescription, partial(SharpMask, weights="none"))
     return runtime.channels_last(network, runtime.device()).eval()
 
 

@@ -27,7 +27,7 @@ COARSE_SIDE = 56
 OUTSIDE = 127  # gray value that pads images, close to ImageNet's mean
 
 
-class Description(BaseModel):
+class SharpMaskDescription(BaseModel):
     """What is needed to rebuild a SharpMask, besides its weights.
 
     The numbers of channels are those of `SharpMaskParameters`. `trained_on` describes the
@@ -59,7 +59,9 @@ class DeepMask(nn.Module):
     dropout : dropout probability before both layers of the score head.
     """
 
-    def __init__(self, description: Description, weights: str, dropout: float = 0.0) -> None:
+    def __init__(
+        self, description: SharpMaskDescription, weights: str, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.backbone = Backbone(description.backbone, weights, STRIDES)
         self.backbone.freeze_batch_norm()
@@ -117,7 +119,7 @@ class Refinement(nn.Module):
     description : names the widths.
     """
 
-    def __init__(self, channels: list[int], description: Description) -> None:
+    def __init__(self, channels: list[int], description: SharpMaskDescription) -> None:
         super().__init__()
         widths = [description.refinement_channels // 2**level for level in range(len(STRIDES))]
         self._start = widths[0]
@@ -169,9 +171,11 @@ class Refinement(nn.Module):
 
 
 class SharpMask(nn.Module):
-    """DeepMask and refinement; rebuilt from a `Description` and a weights file."""
+    """DeepMask and refinement; rebuilt from a `SharpMaskDescription` and a weights file."""
 
-    def __init__(self, description: Description, weights: str, dropout: float = 0.0) -> None:
+    def __init__(
+        self, description: SharpMaskDescription, weights: str, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.description = description
         self.deepmask = DeepMask(description, weights, dropout)

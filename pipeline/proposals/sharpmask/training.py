@@ -12,9 +12,9 @@ from pipeline.common import runtime
 from pipeline.proposals.sharpmask.network import (
     WINDOW,
     DeepMask,
-    Description,
     Refinement,
     SharpMask,
+    SharpMaskDescription,
 )
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import SourceImage
@@ -64,9 +64,9 @@ def sharpmask_trainings(
     runtime.seed_everything(parameters.seed)
     coarse = PatchSamples(source, parameters, COARSE_TARGET_SIDE, background=True)
     sharp = PatchSamples(source, parameters, WINDOW, background=False)
-    description = Description(
+    description = SharpMaskDescription(
         trained_on=f"{coarse.objects} instance masks on {len(source)} images of {parameters.path}",
-        **parameters.model_dump(include=set(Description.model_fields)),
+        **parameters.model_dump(include=set(SharpMaskDescription.model_fields)),
     )
     network = SharpMask(description, parameters.weights, parameters.dropout)
     runtime.channels_last(network, runtime.device())

@@ -12,8 +12,8 @@ from pipeline.proposals.sharpmask.network import (
     STRIDE,
     STRIDES,
     WINDOW,
-    Description,
     SharpMask,
+    SharpMaskDescription,
     window_parts,
 )
 from tests.support.tiny import SHARPMASK as DESCRIPTION
@@ -102,7 +102,7 @@ def test_the_trunks_batch_norm_is_frozen(network):
 def test_it_is_rebuilt_from_its_file(network, tmp_path):
     path = tmp_path / "weights.safetensors"
     write_weights(path, network, DESCRIPTION)
-    description = read_description(path, Description)
+    description = read_description(path, SharpMaskDescription)
     assert description == DESCRIPTION
     rebuilt = SharpMask(description, "none").eval()
     load_weights(path, rebuilt)

@@ -231,11 +231,11 @@ def test_half_the_patches_are_background_and_visits_repeat(image):
 
 @pytest.fixture
 def network() -> SharpMask:
-    from pipeline.proposals.sharpmask.network import Description
+    from pipeline.proposals.sharpmask.network import SharpMaskDescription
 
     torch.manual_seed(0)
-    widths = {name: VALUES[name] for name in Description.model_fields if name in VALUES}
-    return SharpMask(Description(**widths, trained_on=""), "none", dropout=0.0)
+    widths = {name: VALUES[name] for name in SharpMaskDescription.model_fields if name in VALUES}
+    return SharpMask(SharpMaskDescription(**widths, trained_on=""), "none", dropout=0.0)
 
 
 def mean(term):
