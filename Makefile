@@ -4,7 +4,7 @@ ENVIRONMENT := .venv
 BIN := $(ENVIRONMENT)/bin
 READY := $(ENVIRONMENT)/.ready
 
-.PHONY: environment repro test lint deps
+.PHONY: environment repro test lint deps screenshot
 
 environment: $(READY)
 
@@ -28,3 +28,7 @@ lint: $(READY)
 # The code that each stage depends on, into dvc.yaml.
 deps: $(READY)
 	$(BIN)/python -m wise.dependencies
+
+# The picture of the report in the README, after `make repro` of the generated scenes.
+screenshot: $(READY)
+	$(BIN)/python -m tests.support.screenshot

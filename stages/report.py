@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pipeline.common import files
 from pipeline.evaluation.reliability import Reliability
 from pipeline.report import page
-from pipeline.report.failures import FailureCounts
+from pipeline.report.failures import Failures
 from pipeline.report.gallery import Gallery
 from pipeline.report.page import (
     SPLITS,
@@ -35,23 +35,24 @@ def main() -> None:
         files.write_bytes(work / "index.html", written.encode())
         check_inputs(work)
         shelf.publish(work / "index.html", "report", "index.html")
-    pictures, megabytes = written.count("<img "), len(written.encode()) / 1e6
+    pictures, megabytes = written.count("<image "), len(written.encode()) / 1e6
     print(f"report: {pictures} pictures, {megabytes:.1f} MB in {shelf.report}")
 
 
 def make_page(opened: Results, parameters: ReportParameters, work: Path) -> str:
     """Make the page; finished parts are kept in the folder `work`."""
 
-    def kept(what: str, function: Callable[..., Any], split: SplitName) -> Any:
-        return load_or_compute(work, f"{what}-{split}", function, opened, split, parameters)
+    def kept(what: str, function: Callable[..., Any], split: SplitName, *others: Any) -> Any:
+        arguments = (opened, split, parameters, *others)
+        return load_or_compute(work, f"{what}-{split}", function, *arguments)
 
-    counts, pictures = TypeAdapter(FailureCounts), TypeAdapter(Gallery)
+    counts, pictures = TypeAdapter(Failures), TypeAdapter(Gallery)
     failures = {
         split: counts.validate_python(kept("failures", count_failures, split)) for split in SPLITS
     }
     galleries = {
-        split: pictures.validate_python(kept("pictures", choose_pictures, split))
-        for split in reversed(SPLITS)
+        split: pictures.validate_python(kept("pictures", choose_pictures, split, failures[split]))
+        for split in SPLITS
     }
     return page.page(opened, failures, galleries, parameters)
 

@@ -1,7 +1,7 @@
 """Failure analysis: the first stage that went wrong for each true instance."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,21 +26,40 @@ Outcome = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class FailureCounts:
-    """The number of true instances with each of the `outcomes`, per class."""
+class Failures:
+    """The true instances of a split by class and outcome.
+
+    outcomes : all outcomes of the split, `right` first.
+    images : class -> outcome -> the image of each instance with this outcome. An image with several
+        such instances is repeated.
+    """
 
     outcomes: Sequence[str]
-    by_class: dict[str, Counter[str]]
+    images: Mapping[str, Mapping[str, Sequence[str]]]
 
     @classmethod
-    def count(
-        cls, outcomes: Sequence[str], instances: Iterable[Outcome], classes: Sequence[str]
-    ) -> "FailureCounts":
-        """Count the outcomes of instances per class."""
-        by_class: dict[str, Counter[str]] = {name: Counter() for name in classes}
-        for label, outcome in instances:
-            by_class[classes[label]][outcome] += 1
-        return cls(outcomes, by_class)
+    def of_images(
+        cls,
+        outcomes: Sequence[str],
+        images: Iterable[tuple[str, Sequence[Outcome]]],
+        classes: Sequence[str],
+    ) -> "Failures":
+        """Sort the instances of images; `images` are pairs of an id and its instances' outcomes."""
+        sorted_in: dict[str, dict[str, list[str]]] = {
+            name: {outcome: [] for outcome in outcomes} for name in classes
+        }
+        for image_id, instances in images:
+            for label, outcome in instances:
+                sorted_in[classes[label]][outcome].append(image_id)
+        return cls(outcomes, sorted_in)
+
+    @property
+    def by_class(self) -> dict[str, Counter[str]]:
+        """The number of instances with each outcome, per class."""
+        return {
+            name: Counter({outcome: len(ids) for outcome, ids in of_class.items() if ids})
+            for name, of_class in self.images.items()
+        }
 
     @property
     def total(self) -> Counter[str]:

@@ -1,14 +1,18 @@
 """The report, an HTML page with the results of a run: tables, curves, failures and pictures."""
 
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import jinja2
+from markupsafe import Markup
 from pydantic import Field, NonNegativeInt
 
 from pipeline.common.parameters import Parameters
 from pipeline.common.progress import track
+from pipeline.drawing.canvas import colors
 from pipeline.evaluation.stage_quality import quality_rows
 from pipeline.evaluation.tables import ABOUT_DIFFERENCES, ABOUT_INTERVALS
 from pipeline.report import charts, tables
@@ -16,10 +20,7 @@ from pipeline.report.charts import Chart, line_chart, reliability_chart, trainin
 from pipeline.report.failures import (
     PREDICTION_OUTCOMES,
     PSEUDO_MASK_OUTCOMES,
-    FailureCounts,
-    Outcome,
-    prediction_outcomes,
-    pseudo_mask_outcomes,
+    Failures,
 )
 from pipeline.report.gallery import Gallery, Painter
 from pipeline.report.results import Results
@@ -28,6 +29,10 @@ _TEMPLATES = Path(__file__).parent
 
 SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
+OUTCOMES: Mapping[SplitName, tuple[str, ...]] = {
+    "train": PSEUDO_MASK_OUTCOMES,
+    "val": PREDICTION_OUTCOMES,
+}
 
 
 class ReportParameters(Parameters):
@@ -40,7 +45,7 @@ class ReportParameters(Parameters):
     }
 
     images_per_class: int = Field(
-        ge=1, le=20, description="number of best, of worst and of random photographs per class"
+        ge=1, le=20, description="number of best, of typical and of worst photographs per class"
     )
     image_size: int = Field(
         ge=64, le=2048, description="longer side of photographs in the report, in pixels"
@@ -50,24 +55,27 @@ class ReportParameters(Parameters):
         le=1,
         description="minimum score of drawn predictions, as a fraction of the highest in the image",
     )
-    seed: NonNegativeInt = Field(description="seed of the random photographs")
+    seed: NonNegativeInt = Field(
+        description="seed of the random photographs, shown where true masks are missing"
+    )
 
 
-def count_failures(
-    results: Results, split: SplitName, parameters: ReportParameters
-) -> FailureCounts:
-    """Count the failures of a split: pseudo masks of `train`, refined predictions of `val`."""
-    classes = results.train.split.classes
-    if split == "train":
-        return FailureCounts.count(PSEUDO_MASK_OUTCOMES, _train_outcomes(results), classes)
+def count_failures(results: Results, split: SplitName, parameters: ReportParameters) -> Failures:
+    """Sort the true instances of a split: pseudo masks of `train`, refined predictions of `val`."""
     painter = _painter(results, split, parameters)
-    return FailureCounts.count(PREDICTION_OUTCOMES, _val_outcomes(painter), classes)
+    true, outcomes = painter.results.truth.images, OUTCOMES[split]
+    images = ((image.id, painter.outcomes(image)) for image in track(true, len(true), split))
+    return Failures.of_images(outcomes, images, painter.results.split.classes)
 
 
-def choose_pictures(results: Results, split: SplitName, parameters: ReportParameters) -> Gallery:
+def choose_pictures(
+    results: Results, split: SplitName, parameters: ReportParameters, failures: Failures
+) -> Gallery:
     """Choose and draw the pictures of a split."""
     painter = _painter(results, split, parameters)
-    return painter.gallery(parameters.images_per_class, parameters.seed, f"pictures of {split}")
+    return painter.gallery(
+        failures, parameters.images_per_class, parameters.seed, f"pictures of {split}"
+    )
 
 
 def _painter(results: Results, split: SplitName, parameters: ReportParameters) -> Painter:
@@ -79,13 +87,15 @@ def _painter(results: Results, split: SplitName, parameters: ReportParameters) -
 
 def page(
     results: Results,
-    failures: Mapping[SplitName, FailureCounts],
+    failures: Mapping[SplitName, Failures],
     galleries: Mapping[SplitName, Gallery],
     parameters: ReportParameters,
 ) -> str:
-    """Render the page: HTML without scripts, other files or network access."""
+    """Render the page: HTML with one script of its own, no other files, and no network access."""
     metrics = results.metrics
     source = results.sources.proposals.attributes
+    classes = results.train.split.classes
+    script = (_TEMPLATES / "script.js").read_text()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -95,9 +105,14 @@ def page(
     )
     return environment.get_template("page.html").render(
         results=results,
+        class_names=classes,
+        colors=[f"rgb({r} {g} {b})" for r, g, b in colors(len(classes))],
+        script=Markup(script),
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
         source=source,
         note=f"Proposals by {source['method']}; their supervision: {source['supervision']}",
         judged=tables.is_judged(metrics),
+        headline=tables.headline(metrics),
         methods=tables.method_tables(metrics),
         differences=tables.difference_table(metrics),
         about_intervals=ABOUT_INTERVALS,
@@ -110,11 +125,20 @@ def page(
         figure5=_figure5(results),
         reliability=_reliability(results),
         failures=failures,
+        links={split: _links(failures[split], galleries[split]) for split in SPLITS},
         curves=[training_chart(title, folder) for title, folder in results.curves.items()],
         galleries=galleries,
-        least_score=parameters.min_relative_score,
+        parameters=parameters,
         plot=charts,
     )
+
+
+def _links(failures: Failures, gallery: Gallery) -> dict[str, dict[str, list[int]]]:
+    """Find the pictures of each outcome: class -> outcome -> positions in the gallery."""
+    return {
+        name: {outcome: gallery.positions(images) for outcome, images in of_class.items()}
+        for name, of_class in failures.images.items()
+    }
 
 
 def _figure5(results: Results) -> list[Chart]:
@@ -139,21 +163,3 @@ def _reliability(results: Results) -> list[Chart]:
         reliability_chart(name, {method: curves[name] for method, curves in curves_of.items()})
         for name in results.val.split.classes
     ]
-
-
-def _train_outcomes(results: Results) -> Iterator[Outcome]:
-    sources, images = results.sources, results.train.truth.images
-    for image in track(images, len(images), "pseudo masks of train"):
-        yield from pseudo_mask_outcomes(
-            image,
-            sources.peaks.points(image.id),
-            sources.proposals.proposals(image.id),
-            sources.draws.draws(image.id),
-        )
-
-
-def _val_outcomes(painter: Painter) -> Iterator[Outcome]:
-    images = painter.results.truth.images
-    for image in track(images, len(images), "predictions of val"):
-        found = painter.drawn(painter.results.refined.instances(image.id))
-        yield from prediction_outcomes(image, found)

@@ -50,25 +50,22 @@ def is_judged(metrics: Mapping[str, Any]) -> bool:
     return any(entry["wise"]["instances"] for entry in methods(metrics).values())
 
 
+def headline(metrics: Mapping[str, Any]) -> Table:
+    """Make the table of mAP of the methods, without those named /train or /uncalibrated."""
+    judged = {name: entry for name, entry in methods(metrics).items() if "/" not in name}
+    of_any = next(iter(judged.values()))
+    names = [name for name in mask_columns(of_any["wise"]) if name.startswith("mAP")]
+    return Table("mAP of masks, in percent", "method", list(of_any), names, _cells(judged, names))
+
+
 def method_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Make the tables of masks, and of boxes and counts: a row per method."""
     judged = methods(metrics)
     of_any = next(iter(judged.values()))
-    protocols, summary = list(of_any), of_any["wise"]
+    summary = of_any["wise"]
     columns = {"Masks": mask_columns(summary), "Boxes and counts": box_and_count_columns(summary)}
     return [
-        Table(
-            title,
-            "method",
-            protocols,
-            names,
-            {
-                method: [
-                    cell(name, value_cell(entry[p], name)) for p in protocols for name in names
-                ]
-                for method, entry in judged.items()
-            },
-        )
+        Table(title, "method", list(of_any), names, _cells(judged, names))
         for title, names in columns.items()
     ]
 
@@ -78,13 +75,10 @@ def difference_table(metrics: Mapping[str, Any]) -> Table | None:
     compared = metrics["differences"]
     if not compared:
         return None
-    protocols = list(next(iter(compared.values())))
-    names = mask_columns(next(iter(compared.values()))[protocols[0]])
-    rows = {
-        pair: [cell(name, value_cell(entry[p], name)) for p in protocols for name in names]
-        for pair, entry in compared.items()
-    }
-    return Table("Differences, in points", "difference", protocols, names, rows)
+    of_any = next(iter(compared.values()))
+    names = mask_columns(of_any["wise"])
+    rows = _cells(compared, names)
+    return Table("Differences, in points", "difference", list(of_any), names, rows)
 
 
 def class_tables(metrics: Mapping[str, Any]) -> list[Table]:
@@ -116,3 +110,13 @@ def quality_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     corner, *columns = rows[0]
     cells = {row[corner]: [cell(column, row[column]) for column in columns] for row in rows}
     return Table(f"Quality of the {corner} a split", corner, [], columns, cells)
+
+
+def _cells(entries: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
+    """Format the metrics with these names, for each protocol of each entry."""
+    return {
+        entry: [
+            cell(name, value_cell(numbers, name)) for numbers in of_entry.values() for name in names
+        ]
+        for entry, of_entry in entries.items()
+    }

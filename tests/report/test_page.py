@@ -1,8 +1,12 @@
 """The page: what it says, what it holds, and what a browser makes of it."""
 
+import base64
+import hashlib
+import io
 import re
 import shutil
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 
 import html5lib
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageDraw
-from selenium import webdriver
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from pipeline.artifacts.calibration import Calibration
@@ -29,11 +33,12 @@ from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
 from pipeline.evaluation.reliability import Reliability, reliability_curves
 from pipeline.evaluation.summary import evaluate, mean_names
 from pipeline.report import charts, failures
-from pipeline.report.gallery import choose, outline
+from pipeline.report.gallery import choose, examples, outline
 from pipeline.report.page import ReportParameters
 from stages import report as stage
 from stages.common.shelf import Shelf
-from tests.support import ROOT
+from tests.support import ROOT, screenshot
+from tests.support import browser as browsers
 
 HOSTILE = "<b>猫</b> & \"قط\"<script>alert('x')</script>"
 CLASSES = (HOSTILE, "dog", "emu")  # no image shows an emu
@@ -41,12 +46,6 @@ HEIGHT, WIDTH = 60, 80
 PARAMETERS = ReportParameters(images_per_class=1, image_size=64, min_relative_score=0.5, seed=0)
 TEMPLATES = ROOT / "pipeline" / "report"
 SVG = "{http://www.w3.org/2000/svg}"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-BROWSER_ARGUMENTS = (
-    *("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run"),
-    *("disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"),
-)
 
 
 def square(top, left, side):
@@ -221,6 +220,7 @@ def either(request, page, blind):
     return {"judged": page, "blind": blind}[request.param]
 
 
+@cache
 def parse(page):
     """Parse as browsers do; whatever they would have to repair is an error."""
     return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
@@ -237,13 +237,13 @@ def test_the_page_is_html_without_a_fault(either):
 def test_the_page_needs_nothing_else(either):
     tree = parse(either)
     kinds = Counter(element.tag for element in tree.iter() if isinstance(element.tag, str))
-    assert not set(kinds) & {"script", "link", "iframe", "object", "embed", "video", "form", "b"}
+    assert not set(kinds) & {"link", "iframe", "object", "embed", "video", "form", "img", "b"}
     for element in tree.iter():
         for name, value in element.attrib.items():
-            if name in ("src", "srcset", "poster", "data"):
-                assert value.startswith("data:image/webp;base64,")
+            assert name not in ("src", "srcset", "poster", "data")
             if "href" in str(name):
-                assert value.startswith("#")
+                is_photograph = element.tag == f"{SVG}image"
+                assert value.startswith("data:image/webp;base64," if is_photograph else "#")
             assert not str(name).startswith("on")
     (style,) = tree.iter("style")
     assert not re.search(r"url\(|@import|image-set", style.text)
@@ -251,22 +251,35 @@ def test_the_page_needs_nothing_else(either):
     assert policy.attrib["content"].startswith("default-src 'none'; img-src data:;")
 
 
+def test_only_the_script_of_the_report_may_run(either):
+    tree = parse(either)
+    (script,) = tree.iter("script")
+    assert script.text == (TEMPLATES / "script.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    (policy,) = [m for m in tree.iter("meta") if "http-equiv" in m.attrib]
+    assert policy.attrib["content"].endswith(f"; script-src 'sha256-{digest}'")
+
+
 def test_names_are_text(either):
-    headings = [text(h) for h in parse(either).iter("h3")]
-    assert headings.count(HOSTILE) == 2  # one in each gallery
-    assert "<script" not in either
+    names = {text(name) for name in parse(either).iter("bdi")}
+    assert HOSTILE in names
+    assert "<script>alert" not in either
     assert "none & <nobody>" in text(parse(either))
 
 
 def test_everything_has_a_name(either):
     tree = parse(either)
-    assert all(image.attrib["alt"].startswith("Photograph ") for image in tree.iter("img"))
+    pictures = [b for b in tree.iter("button") if "picture" in b.attrib.get("class", "")]
+    assert pictures
+    assert all(" photograph " in f" {b.attrib['aria-label']}" for b in pictures)
     for table in tree.iter("table"):
         assert text(table.find("caption"))
         assert all(h.attrib["scope"] in ("row", "col", "colgroup") for h in table.iter("th"))
     ids = [e.attrib["id"] for e in tree.iter() if "id" in e.attrib]
     assert len(ids) == len(set(ids))
-    assert {a.attrib["href"][1:] for a in tree.iter("a")} <= set(ids)
+    links = [e.attrib["href"] for e in tree.iter() if e.tag in ("a", f"{SVG}use")]
+    cards = [e.attrib["data-card"] for e in tree.iter() if "data-card" in e.attrib]
+    assert {href[1:] for href in links} | set(cards) <= set(ids)
     named = [e.attrib["aria-labelledby"] for e in tree.iter() if "aria-labelledby" in e.attrib]
     assert named
     assert set(named) <= set(ids)
@@ -284,19 +297,25 @@ def test_supervision_is_repeated_in_every_table(page):
 
 
 def test_the_tables_hold_what_evaluation_found(project, page):
-    (means, *_) = parse(page).iter("table")
-    rows = {text(row.find("th")): [text(c) for c in row.iter("td")] for row in means.iter("tr")}
+    headline, masks_ = rows_of(page, "mAP of masks"), rows_of(page, "Masks")
     metrics = yaml.safe_load((project / "data" / "evaluation" / "metrics.json").read_text())
     for name in ("pseudo_masks", "wise", "wise+refine"):
-        wanted = [
-            value
-            for numbers in (metrics[name][protocol] for protocol in ("coco", "wise"))
-            for value in (
-                *(str(numbers[key]) for key in ("images", "instances")),
-                *(with_interval(numbers, key) for key in ("mAP25", "mAP50")),
-            )
-        ]
-        assert rows[name][:4] + rows[name][7:11] == wanted
+        both = [metrics[name][protocol] for protocol in ("coco", "wise")]
+        wanted = [with_interval(of, f"mAP{t}") for of in both for t in (25, 50, 75)]
+        (row,) = [cells for method, cells in headline.items() if method.split()[0] == name]
+        assert row == wanted
+        for at, of_protocol in zip((0, 7), both, strict=True):
+            counts = [str(of_protocol[key]) for key in ("images", "instances")]
+            assert masks_[name][at : at + 5] == counts + wanted[3 * (at > 0) :][:3]
+
+
+def rows_of(page, caption):
+    """The cells of a table by the name of their row."""
+    tables = [t for t in parse(page).iter("table") if text(t.find("caption")).startswith(caption)]
+    return {
+        text(row.find("th")): [text(cell) for cell in row.iter("td")]
+        for row in tables[0].iter("tr")
+    }
 
 
 def with_interval(numbers, name):
@@ -304,35 +323,96 @@ def with_interval(numbers, name):
     return f"{numbers[name]:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def test_every_class_has_pictures_or_is_said_to_have_none(page):
-    of_classes = [s for s in parse(page).iter("section") if s.attrib.get("class") == "class"]
-    chosen = [[text(h) for h in section.iter("h4")] for section in of_classes]
-    some, all_three = ["best", "worst"], ["best", "worst", "random"]
-    assert chosen == [some, all_three, [], all_three, all_three, []]
-    assert [text(of_classes[k].find("p")) for k in (2, 5)] == 2 * ["No image shows this class."]
+def by_id(page, name):
+    (element,) = [e for e in parse(page).iter() if e.attrib.get("id") == name]
+    return element
+
+
+def cards_of(element):
+    return [f for f in element.iter("figure") if "card" in f.attrib.get("class", "").split()]
+
+
+def test_the_page_opens_with_pictures_then_numbers_and_the_rest_is_folded(page):
+    main = parse(page).find("body/main")
+    sections = [section.attrib["id"] for section in main.findall("section")]
+    assert sections == ["steps", "held-out", "numbers", "more"]
+    assert [text(h) for h in by_id(page, "steps").iter("h3")] == ["Best", "Typical", "Worst"]
+    assert [text(s) for s in by_id(page, "held-out").iter("strong")] == ["Best", "Typical", "Worst"]
+    folded = [child for child in by_id(page, "more") if child.tag != "details"]
+    assert folded == []
+    assert not [d for d in by_id(page, "more").findall("details") if "open" in d.attrib]
+
+
+def test_a_strip_shows_every_step_from_peaks_to_truth(page):
+    steps = ["Peaks", "Pseudo masks", "Predictions", "Refined masks", "True masks"]
+    for strip in by_id(page, "steps").iter("article"):
+        assert [text(caption) for caption in strip.iter("figcaption")] == steps
+        layers = [g.attrib["class"] for g in strip.iter(f"{SVG}g")]
+        assert layers == ["peaks", "pseudo", "predictions", "refined", "truth"]
+
+
+def test_every_photograph_is_stored_once(page):
+    photographs = [i.attrib["id"] for i in parse(page).iter(f"{SVG}image")]
+    cards = [f"photo-{c.attrib['id']}" for s in ("train", "val") for c in cards_of(by_id(page, s))]
+    assert sorted(photographs) == sorted(cards)
+    assert len(photographs) == 10  # few, so all are shown
+
+
+def test_the_best_photographs_come_first(page):
+    for split in ("train", "val"):
+        captions = [text(card.find("figcaption")) for card in cards_of(by_id(page, split))]
+        overlaps = [int(caption.split(" %")[0]) for caption in captions]
+        assert overlaps == sorted(overlaps, reverse=True)
+        assert len(set(overlaps)) > 1
+
+
+def test_a_gallery_can_be_filtered_by_every_class(page):
+    choices = [b.attrib["value"] for b in by_id(page, "val").iter("button") if "value" in b.attrib]
+    assert choices == ["", "shows-0", "shows-1", "shows-2"]
+    shown = Counter(
+        c for card in cards_of(by_id(page, "val")) for c in card.attrib["class"].split()
+    )
+    assert shown == {"card": 4, "shows-0": 2, "shows-1": 3}  # none shows an emu
 
 
 def test_layers_are_those_of_the_split(page):
-    galleries = [s for s in parse(page).iter("section") if s.attrib.get("class") == "gallery"]
-    layers = [{g.attrib["class"] for g in gallery.iter(f"{SVG}g")} for gallery in galleries]
-    assert layers[0] == {"predictions", "refined", "truth"}
-    assert layers[1] == {"predictions", "refined", "truth", "pseudo", "peaks"}
-    for gallery, of_gallery in zip(galleries, layers, strict=True):
-        assert {box.attrib["value"] for box in gallery.iter("input")} == of_gallery
+    layers = {"predictions", "refined", "truth"}
+    for split, of_split in (("val", layers), ("train", layers | {"pseudo", "peaks"})):
+        gallery = by_id(page, split)
+        assert {g.attrib["class"] for g in gallery.iter(f"{SVG}g")} == of_split
+        assert {box.attrib["value"] for box in gallery.iter("input")} == of_split
+
+
+def test_instances_say_their_class_score_and_iou(page):
+    titles = [text(title) for title in by_id(page, "val").iter(f"{SVG}title")]
+    assert "refined mask: dog, score 0.90, IoU 0.82" in titles
+    assert "true mask: dog, IoU 0.82, right" in titles
+    assert "true mask: dog, IoU 0.00, not found" in titles
+
+
+def test_losses_link_to_photographs_that_show_them(page):
+    links = list(by_id(page, "losses").iter("a"))
+    assert len(links) > 4
+    for link in links:
+        tour = link.attrib["data-tour"].split()
+        assert link.attrib["href"] == f"#{tour[0]}"
+        _, label, outcome = link.attrib["data-sought"].split(".")
+        for card in tour:
+            shown = [p.attrib["class"].split() for p in by_id(page, card).iter(f"{SVG}path")]
+            assert [label, outcome] in shown
+    numbers = [text(td) for td in by_id(page, "losses").iter("td")]
+    assert text(links[0]) in numbers
 
 
 def test_without_truth_that_is_said_and_random_pictures_are_shown(blind):
     shown = text(parse(blind))
     assert "No image has true masks to compare the predictions with" in shown
     assert shown.count("failures cannot be counted") == 2
-    assert {text(h) for h in parse(blind).iter("h4")} == {"random"}
+    assert [text(h) for h in by_id(blind, "steps").iter("h3")] == 3 * ["Random"]
+    shown_for = [card.attrib["class"].split() for card in cards_of(by_id(blind, "train"))]
+    assert len([classes for classes in shown_for if "shows-0" in classes]) == 3
+    assert len([classes for classes in shown_for if "shows-1" in classes]) >= 3
     assert "overlap@10" not in shown
-
-
-def test_the_navigation_names_the_sections(page):
-    links = [text(link) for link in parse(page).find(".//nav").iter("a")]
-    sections = ["Results", "Failures", "Curves", "Evaluation images", "Training images"]
-    assert links == sections
 
 
 def test_the_same_run_makes_the_same_bytes(project, page):
@@ -343,7 +423,7 @@ def test_the_stage_leaves_its_page_and_says_what_is_in_it(project, monkeypatch, 
     monkeypatch.chdir(project)
     stage.main()
     written = (project / "data" / "report" / "index.html").read_text()
-    assert capsys.readouterr().out.startswith(f"report: {written.count('<img ')} pictures, ")
+    assert capsys.readouterr().out.startswith(f"report: {written.count('<image ')} pictures, ")
     assert not [p for p in (project / ".scratch" / "report").iterdir() if p.is_dir()]
 
 
@@ -382,14 +462,26 @@ def test_nobody_learns_from_the_report():
 
 
 def test_images_are_chosen_by_overlap_and_only_once():
-    overlaps = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.9, "e": 0.0}
-    chosen = choose(overlaps, ["a", "b", "c", "d", "e", "x", "y"], 2, seed=1)
-    assert chosen["best"] == ["b", "d"]
-    assert chosen["worst"] == ["e", "a"]
-    assert len(chosen["random"]) == 2
-    assert set(chosen["random"]) < {"c", "x", "y"}
-    assert choose({}, [], 2, seed=1) == {"best": [], "worst": [], "random": []}
-    assert choose({"a": 1.0}, ["a"], 2, seed=1) == {"best": ["a"], "worst": [], "random": []}
+    overlaps = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.9, "e": 0.0, "f": 0.4, "g": 0.6}
+    chosen = choose(overlaps, [*overlaps, "x", "y"], 2, seed=1)
+    assert chosen == {"best": ["b", "d"], "typical": ["g", "c"], "worst": ["a", "e"], "random": []}
+
+
+def test_images_without_true_masks_take_the_place_of_missing_ones():
+    assert choose({}, [], 2, seed=1) == {"best": [], "typical": [], "worst": [], "random": []}
+    chosen = choose({"a": 1.0}, ["a", "x", "y", "z"], 1, seed=1)
+    assert (chosen["best"], chosen["typical"], chosen["worst"]) == (["a"], [], [])
+    assert len(set(chosen["random"])) == 2
+    assert set(chosen["random"]) < {"x", "y", "z"}
+
+
+def test_one_example_of_each_failure_is_added_if_no_picture_shows_it():
+    images = {
+        "dog": {"right": ["r"], "poor mask": ["a", "b"], "no peak": ["c", "d"]},
+        "emu": {"right": [], "poor mask": ["e"], "no peak": []},
+    }
+    failed = failures.Failures(("right", "poor mask", "no peak"), images)
+    assert examples(failed, {"b", "x"}) == {"c", "e"}
 
 
 def test_every_fate_of_a_pseudo_mask():
@@ -414,9 +506,12 @@ def test_every_fate_of_a_pseudo_mask():
         (1, "no peak"),
     ]
     assert set(failures.PSEUDO_MASK_OUTCOMES) == {outcome for _, outcome in outcomes}
-    counted = failures.FailureCounts.count(failures.PSEUDO_MASK_OUTCOMES, outcomes, CLASSES)
+    counted = failures.Failures.of_images(
+        failures.PSEUDO_MASK_OUTCOMES, [("a", outcomes), ("b", outcomes[:1])], CLASSES
+    )
+    assert counted.images[HOSTILE]["right"] == ["a", "b"]
     assert counted.by_class["dog"] == {"no peak": 1}
-    assert counted.total.total() == 5
+    assert counted.total.total() == 6
 
 
 def test_every_fate_of_a_prediction():
@@ -512,35 +607,49 @@ def test_contrast_is_enough_in_light_and_dark():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if not (CHROMIUM and DRIVER):
+    if not (browsers.CHROMIUM and browsers.DRIVER):
         pytest.skip("no Chromium with its driver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in BROWSER_ARGUMENTS:
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = browsers.start(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 
 
 @pytest.fixture
-def opened(browser, page, tmp_path):
-    """The page, opened from its file on a narrow screen."""
+def file(page, tmp_path):
     file = tmp_path / "index.html"
     file.write_text(page)
-    screen = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    return file
+
+
+@pytest.fixture
+def opened(browser, file):
+    """The page, opened from its file on a narrow screen."""
+    browsers.set_screen(browser, 390, 844, mobile=True)
     for log in ("browser", "performance"):
         browser.get_log(log)  # what came before is forgotten
     browser.get(file.as_uri())
     return browser
 
 
-def shown(browser, layer):
+def press(browser, *keys):
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def of_viewer(browser, selector):
+    return browser.find_elements("css selector", f"#viewer[open] :is({selector})")
+
+
+def is_shown(browser, selector):
     script = "return getComputedStyle(document.querySelector(arguments[0])).display != 'none'"
-    return browser.execute_script(script, f"#train .picture .{layer}")
+    return browser.execute_script(script, selector)
+
+
+def enlarge_first(browser):
+    """Enlarge the first picture of the page by keyboard, and return its button."""
+    button = browser.find_element("css selector", "[data-card]")
+    browser.execute_script("arguments[0].focus()", button)
+    press(browser, Keys.ENTER)
+    return button
 
 
 def test_a_browser_finds_no_fault_and_asks_for_nothing_else(opened):
@@ -548,41 +657,107 @@ def test_a_browser_finds_no_fault_and_asks_for_nothing_else(opened):
     sent = re.findall(r'"url\\?":\\?"([a-z]+):', str(opened.get_log("performance")))
     assert "file" in sent
     assert set(sent) <= {"file", "data"}
-    loaded = "return [...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)"
-    assert opened.execute_script(loaded)
 
 
 def test_a_phone_scrolls_in_one_direction_only(opened):
-    width = opened.execute_script("return document.documentElement.scrollWidth")
-    assert width == 360
-
-
-def test_layers_switch_by_keyboard(opened):
-    first, checked = {}, {}
-    opened.execute_script("document.querySelector('#train .class').scrollIntoView()")
-    body = opened.find_element("tag name", "body")
-    for _ in range(60):
-        body.send_keys(Keys.TAB)
-        focused = opened.switch_to.active_element
-        layer = focused.get_attribute("value")
-        in_train = "return arguments[0].closest('#train') !== null"
-        if focused.tag_name == "input" and opened.execute_script(in_train, focused):
-            first[layer] = shown(opened, layer)
-            assert first[layer] == focused.is_selected()
-            focused.send_keys(Keys.SPACE)
-            checked[layer] = shown(opened, layer)
-        body = focused
-    assert set(first) == {"peaks", "pseudo", "predictions", "refined", "truth"}
-    assert checked == {layer: not was for layer, was in first.items()}
+    width = "return document.documentElement.scrollWidth"
+    assert opened.execute_script(width) == 390
+    opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    assert opened.execute_script(width) == 390
 
 
 def test_focus_can_be_seen(opened):
-    opened.find_element("tag name", "body").send_keys(Keys.TAB)
+    press(opened, Keys.TAB)
     link = opened.switch_to.active_element
-    assert link.text == "Skip to the results"
+    assert link.text == "Skip to the numbers"
     style = "const s = getComputedStyle(arguments[0]); return [s.outlineStyle, s.outlineWidth]"
     assert opened.execute_script(style, link) == ["solid", "3px"]
     assert opened.execute_script("return arguments[0].getBoundingClientRect().left", link) >= 0
+
+
+def test_a_photograph_is_enlarged_and_left_by_keyboard(opened):
+    button = enlarge_first(opened)
+    title, place = of_viewer(opened, "#viewer-title, .place")
+    first = title.text
+    assert place.text == "1 of 3"
+    press(opened, Keys.ARROW_RIGHT)
+    assert place.text == "2 of 3"
+    assert title.text != first
+    press(opened, Keys.ARROW_LEFT, Keys.ARROW_LEFT)  # round the end
+    assert place.text == "3 of 3"
+    press(opened, Keys.ESCAPE)
+    assert not of_viewer(opened, "svg")
+    assert opened.switch_to.active_element == button
+
+
+def test_layers_are_switched_by_keys(opened):
+    enlarge_first(opened)  # of the peaks
+    layers = ["peaks", "pseudo", "predictions", "refined", "truth"]
+    shown = [is_shown(opened, f"#viewer .{layer}") for layer in layers]
+    assert shown == [True, False, False, False, False]
+    press(opened, *"12345")
+    assert [is_shown(opened, f"#viewer .{layer}") for layer in layers] == [not on for on in shown]
+    boxes = of_viewer(opened, "input")
+    assert [box.is_selected() for box in boxes] == [not on for on in shown]
+    boxes[1].send_keys(Keys.SPACE)
+    assert not is_shown(opened, "#viewer .pseudo")
+
+
+def test_an_instance_names_itself_to_pointer_and_keyboard(opened):
+    browsers.set_screen(opened, 1280, 800)
+    opened.find_element("css selector", "#held-out [data-card]").click()
+    (label,) = of_viewer(opened, ".label")
+    assert not label.is_displayed()
+    shape = of_viewer(opened, ".refined path")[0]
+    ActionChains(opened).move_to_element(shape).perform()
+    assert re.fullmatch(r"refined mask: .+, score 0\.\d\d, IoU \d\.\d\d", label.text)
+    opened.execute_script("arguments[0].focus()", of_viewer(opened, ".truth path")[0])
+    assert label.text.startswith("true mask: ")
+
+
+def test_a_loss_shows_its_photographs_and_marks_its_instances(opened):
+    opened.execute_script("document.getElementById('losses').open = true")
+    link = opened.find_elements("css selector", "#losses a[data-sought$='no-peak']")[-1]
+    opened.execute_script("arguments[0].focus()", link)
+    press(opened, Keys.ENTER)
+    tour = link.get_attribute("data-tour").split()
+    assert of_viewer(opened, ".place")[0].text == f"1 of {len(tour)}"
+    assert of_viewer(opened, ".truth .sought")
+
+
+def test_a_gallery_shows_one_class_and_arrows_stay_in_it(opened):
+    opened.execute_script("document.getElementById('val').open = true")
+    choice = opened.find_element("css selector", "#val button[value='shows-0']")
+    opened.execute_script("arguments[0].click()", choice)
+    assert choice.get_attribute("aria-pressed") == "true"
+    cards = opened.find_elements("css selector", "#val .card:not([hidden])")
+    assert len(cards) == 2
+    opened.execute_script("arguments[0].querySelector('button').click()", cards[1])
+    assert of_viewer(opened, ".place")[0].text == "2 of 2"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_an_enlarged_photograph_fits_on_the_screen(opened, width, height):
+    browsers.set_screen(opened, width, height)
+    enlarge_first(opened)
+    script = (
+        "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]"
+    )
+    for element in of_viewer(opened, ".drawing svg, button, label"):
+        left, top, right, bottom = opened.execute_script(script, element)
+        assert left >= 0
+        assert top >= 0
+        assert right <= width
+        assert bottom <= height
+    drawing = opened.execute_script(script, of_viewer(opened, ".drawing svg")[0])
+    assert drawing[2] - drawing[0] > 0.7 * min(width, height)
+
+
+def test_the_picture_for_the_readme_is_small(browser, file):
+    content = screenshot.screenshot(browser, file)
+    assert len(content) <= 250_000
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image.format, image.size) == ("JPEG", (1280, 1500))
 
 
 def test_what_was_counted_and_painted_is_not_made_again(project, page):
