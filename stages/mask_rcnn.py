@@ -22,7 +22,10 @@ def main() -> None:
     split = shelf.splits["train"].open()
     pseudo_masks = open_pseudo_masks(shelf, split, parameters)
     with scratch("mask_rcnn") as unfinished:
-        folder, metrics = train_rounds(split, pseudo_masks, parameters, unfinished, curves)
+        proposals = shelf.proposals["train"].path
+        folder, metrics = train_rounds(
+            split, pseudo_masks, proposals, parameters, unfinished, curves
+        )
         if runtime.is_main_process():
             check_inputs(unfinished)
             for name in RESULTS:

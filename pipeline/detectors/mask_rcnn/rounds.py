@@ -5,6 +5,7 @@ The paper has one round.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from pathlib import Path
 
 from pipeline.artifacts.instances import InstanceStore, InstanceWriter
@@ -12,6 +13,7 @@ from pipeline.artifacts.split import Split
 from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
+from pipeline.detectors.refinement import RefinementParameters, Refiner
 from pipeline.execution.photographs import fill
 from pipeline.pseudo_masks.self_training import SelfTrainingMasks, TaggedDetections
 from pipeline.pseudo_masks.supervision import Supervision
@@ -28,6 +30,7 @@ MIN_SCORE, MAX_DETECTIONS = 0.05, 100
 def train_rounds(
     split: Split,
     supervision: Supervision,
+    proposals: Path,
     parameters: MaskRcnnParameters,
     folder: Path,
     curves: Curves,
@@ -37,6 +40,7 @@ def train_rounds(
     Parameters
     ----------
     supervision : what the first round is trained on.
+    proposals : the store that refines the detections between rounds.
     folder : receives one folder per round; a finished round in it is not repeated.
     curves : gives, for a folder, a context manager that logs the losses of each epoch there.
 
@@ -51,7 +55,7 @@ def train_rounds(
         metrics = train_round(name, split, supervision, parameters, place, curves, start)
         start = place / "weights.safetensors"
         if number < parameters.rounds:
-            found = _detect(split, place, parameters.max_overlap)
+            found = _detect(split, place, proposals, parameters)
             detections = TaggedDetections(split, found, parameters.min_relative_score)
             supervision = SelfTrainingMasks(detections, supervision)
     return place, metrics
@@ -84,26 +88,34 @@ def train_round(
     return metrics
 
 
-def _detect(split: Split, folder: Path, max_overlap: float) -> InstanceStore:
-    """Detect instances in the training images with the weights of a round."""
-    parameters = PredictionsParameters(
+def _detect(
+    split: Split, folder: Path, proposals: Path, parameters: MaskRcnnParameters
+) -> InstanceStore:
+    """Detect instances in the training images with the weights of a round, and refine them."""
+    detections = PredictionsParameters(
         min_score=MIN_SCORE,
         max_detections=MAX_DETECTIONS,
         presence_weight=0,
         mask_score_weight=0,
         flip=False,
-        max_overlap=max_overlap,
+        max_overlap=parameters.max_overlap,
     )
+    refinement = RefinementParameters(
+        min_objectness=0,
+        min_iou=parameters.min_vote_iou,
+        vote=True,
+        max_overlap=1,
+        support_weight=0,
+    )
+    found, refined = folder / "detections", folder / "refined"
     if runtime.is_main_process():
-        with InstanceWriter(folder / "train", "mask_rcnn", split.classes, {}) as store:
-            predictor = Predictor(folder / "weights.safetensors", parameters)
-            fill(
-                store,
-                predictor,
-                split.path,
-                split.photographs,
-                "mask_rcnn, detections",
-                on_device=True,
-            )
+        with InstanceWriter(found, "mask_rcnn", split.classes, {}) as store:
+            predictor = Predictor(folder / "weights.safetensors", detections)
+            what = "mask_rcnn, detections"
+            fill(store, predictor, split.path, split.photographs, what, on_device=True)
+        with InstanceWriter(refined, "mask_rcnn", split.classes, {}) as store:
+            refiner = Refiner(found, proposals, refinement)
+            what = "mask_rcnn, refinement"
+            fill(store, refiner, attrgetter("id"), split.photographs, what)
     join().wait()
-    return InstanceStore(folder / "train")
+    return InstanceStore(refined)

@@ -82,6 +82,12 @@ class MaskRcnnParameters(Parameters):
         description="between rounds: maximum overlap of two detections of a class, as a fraction "
         "of the smaller mask",
     )
+    min_vote_iou: float = Field(
+        ge=0,
+        le=1,
+        description="between rounds: minimum IoU of the proposals that vote on a detection's mask, "
+        "as in `refinement.vote`; 1: masks stay as they are",
+    )
     schedule: Schedule
     seed: NonNegativeInt = Field(description="seed of new layers, order, flips and jitter")
 

@@ -14,7 +14,6 @@ from pipeline.common.errors import InputError
 from pipeline.detectors.mask_rcnn.network import MaskRcnn, MaskRcnnDescription
 from pipeline.detectors.mask_rcnn.training import (
     MaskedPhotographs,
-    MaskRcnnParameters,
     detector_training,
     mask_boxes,
     mask_rcnn_loss,
@@ -24,49 +23,12 @@ from pipeline.pseudo_masks.supervision import PseudoMasks
 from pipeline.training.batches import EpochSample
 from pipeline.training.fit import Training, fit
 from stages.common.curves import curves
+from tests.support.mask_rcnn import PARAMETERS, parameters
 
 CLASSES = ("cat", "dog")
 HEIGHT, WIDTH = 48, 64
 # Proposals 0 to 3 of every image: (top, left, bottom, right).
 CORNERS = [(0, 0, 20, 30), (10, 30, 40, 60), (4, 4, 44, 60), (20, 8, 21, 50)]
-PARAMETERS = {
-    "architecture": {
-        "backbone": "tf_efficientnet_lite0",
-        "finest_stride": 4,
-        "min_size": 48,
-        "max_size": 96,
-        "anchor_size": 8,
-        "channels": 8,
-        "mask_layers": 1,
-        "mask_size": 28,
-        "box_features": 16,
-        "rpn_post_nms_top_n": 20,
-        "box_batch_size_per_image": 8,
-    },
-    "weights": "none",
-    "trainable_backbone_layers": 5,
-    "hflip_prob": 0.5,
-    "color_jitter": 0.2,
-    "max_background_iou": 1.0,
-    "pseudo_masks": "sampler",
-    "rounds": 1,
-    "min_relative_score": 0.5,
-    "max_overlap": 0.6,
-    "schedule": {
-        "epochs": 2,
-        "batch_size": 2,
-        "optimizer": "sgd",
-        "learning_rate": 0.01,
-        "backbone_lr_factor": 0.1,
-        "weight_decay": 0.0001,
-        "max_grad_norm": 1.0,
-    },
-    "seed": 3,
-}
-
-
-def parameters(**changes):
-    return MaskRcnnParameters.parse({**PARAMETERS, **changes}, "mask_rcnn")
 
 
 def scheduled(**changes):
