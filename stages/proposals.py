@@ -1,4 +1,4 @@
-"""Propose masks for all photographs with SharpMask, by grouping, or from files."""
+"""Propose masks for all photographs with SharpMask, by grouping, with SAM 2, or from files."""
 
 from pipeline.artifacts.proposals import ProposalWriter
 from pipeline.proposals.methods import propose, supervision

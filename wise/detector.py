@@ -132,7 +132,7 @@ def _of_project(project: Path, file: Path, min_score: float, refined: bool) -> C
         proposals = read_parameters(ProposalsParameters, "proposals")
         refinement = read_parameters(RefinementParameters, "refinement")
         trained_on = f"the tags of {read_value('dataset.train')} in {read_value('dataset.path')}"
-    if proposals.method == "sharpmask":
+    if proposals.method in ("sharpmask", "sam"):
         proposals = proposals.model_copy(update={"source": str(project / proposals.source)})
     scores = shelf.calibrations["refinement" if refined else "predictions"]
     detector = Detector(

@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.backbones.pretrained import create_backbone
+from pipeline.backbones.pretrained import create_backbone, is_vision_transformer
 from pipeline.common.errors import InputError, first_line
 
 
@@ -135,15 +135,19 @@ class Backbone(_TimmBackbone):
 class WholeBackbone(_TimmBackbone):
     """All layers of a timm model up to its pooling: what ImageNet's classes were read from.
 
+    Of a vision transformer (ViT), the features are the vectors of the patches.
+
     Parameters
     ----------
     name : a timm model for images of any size whose sides are multiples of the stride.
     weights : `package`, `hub`, `none`, or the path of a state dict.
-    stride : of the features, in pixels of the image.
+    stride : of the features, in pixels of the image; that of a ViT is the side of a patch.
 
     Attributes
     ----------
     channels : number of channels of the features.
+    stride : of the features, in pixels of the image.
+    is_transformer : whether the model is a ViT.
 
     Raises
     ------
@@ -155,7 +159,9 @@ class WholeBackbone(_TimmBackbone):
     def __init__(self, name: str, weights: str, stride: int) -> None:
         super().__init__(name, weights, features_only=False)
         self.channels = int(self.body.num_features)
-        self._try(name, [self.channels], (stride,))
+        self.is_transformer = is_vision_transformer(name)
+        self.stride = self.body.patch_embed.patch_size[0] if self.is_transformer else stride
+        self._try(name, [self.channels], (self.stride,))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the features.
@@ -169,7 +175,11 @@ class WholeBackbone(_TimmBackbone):
         float (n, channels, h / stride, w / stride).
         """
         features: Tensor = self.body.forward_features(self.normalized(images))
-        return features
+        if not self.is_transformer:
+            return features
+        patches = features[:, self.body.num_prefix_tokens :]  # after those of class and registers
+        rows, columns = (side // self.stride for side in images.shape[-2:])
+        return patches.transpose(1, 2).reshape(len(images), self.channels, rows, columns)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         return [self(images)]

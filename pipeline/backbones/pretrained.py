@@ -13,6 +13,8 @@ from pipeline.common.errors import InputError, first_line
 
 # Models whose weights an installed package contains: no download is needed at run time.
 PACKAGED = ("tf_efficientnet_lite0",)
+# timm's modules of plain vision transformers: DINOv2 and CLIP, DINOv3 and EVA, DeiT.
+_VISION_TRANSFORMERS = ("vision_transformer", "eva", "deit")
 
 
 def create_backbone(
@@ -38,6 +40,8 @@ def create_backbone(
     if not timm.is_model(name):
         raise InputError(f"backbone {name}: unknown to timm {timm.__version__}")
     kind: dict[str, Any] = {"features_only": True} if features_only else {"num_classes": 0}
+    if is_vision_transformer(name) and not features_only:
+        kind |= {"dynamic_img_size": True}  # position embeddings are resized to the image's
     try:
         backbone = timm.create_model(name, pretrained=weights == "hub", **kind)
     except (OSError, RuntimeError) as error:
@@ -53,6 +57,11 @@ def create_backbone(
         _load(backbone, _read(Path(weights)), name, weights)
     config: Any = backbone.pretrained_cfg
     return backbone, list(config["mean"]), list(config["std"])
+
+
+def is_vision_transformer(name: str) -> bool:
+    """Whether a timm model computes one vector per patch, in layers of self-attention."""
+    return timm.models.is_model_in_modules(name, _VISION_TRANSFORMERS)
 
 
 def _packaged(name: str) -> dict[str, Tensor]:

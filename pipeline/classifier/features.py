@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import write_weights
 from pipeline.classifier.inference import as_input, classifier
-from pipeline.classifier.network import STRIDE, Prm
+from pipeline.classifier.network import Prm
 from pipeline.common import runtime
 from pipeline.common.images import read_image
 from pipeline.execution.photographs import map_photographs
@@ -23,7 +23,7 @@ from pipeline.training.distributed import join
 Features = Callable[[int, bool], NDArray[np.float16]]
 """Gives the features of a photograph by its index, or of its mirror image if that is wanted.
 
-They are float16 of shape (channels, image_size / 32, image_size / 32).
+They are float16 of shape (channels, image_size / stride, image_size / stride).
 """
 
 
@@ -78,7 +78,7 @@ def compute_features(network: Prm, split: Split, folder: Path) -> FeatureFile:
 
 def feature_shape(network: Prm) -> tuple[int, int, int]:
     """Return the shape of the features of one image: channels, height and width."""
-    cells = network.description.image_size // STRIDE
+    cells = network.description.image_size // network.backbone.stride
     return network.backbone.channels, cells, cells
 
 
@@ -92,7 +92,7 @@ def views(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float16]:
 
     Returns
     -------
-    float16 (2, channels, image_size / 32, image_size / 32).
+    float16 (2, channels, image_size / stride, image_size / stride).
     """
     pixels = as_input(network, image)
     features = network.backbone(torch.cat([pixels, pixels.flip(-1)])).half()

@@ -29,9 +29,16 @@ def as_input(network: Prm, image: NDArray[np.uint8], image_size: int | None = No
     Returns
     -------
     float32 (1, 3, image_size, image_size), 0 to 1, on the device of the classifier.
+
+    Raises
+    ------
+    InputError
+        If the backbone cannot divide images of this size.
     """
     device = next(network.parameters()).device
-    warped = warp(image, image_size or network.description.image_size)
+    size = image_size or network.description.image_size
+    network.check_size(size)
+    warped = warp(image, size)
     pixels = torch.from_numpy(warped.copy()).permute(2, 0, 1)[None]
     if runtime.on_gpu(device):
         pixels = pixels.pin_memory()  # its copy then does not wait for the GPU

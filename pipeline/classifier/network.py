@@ -1,9 +1,10 @@
-"""PRM: a fully convolutional classifier whose class scores are computed from peaks.
+"""PRM: a classifier whose class scores are computed from peaks.
 
 Zhou et al., CVPR 2018, section 3.1 (peak stimulation); WISE, section 3.1. Not published: a second
 head that says which classes are present.
 """
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.weights import load_network
 from pipeline.backbones.backbone import WholeBackbone
+from pipeline.common.errors import InputError
 
-STRIDE = 32
+STRIDE = 32  # of the features of a convolutional backbone, in pixels of the input
 MAX_SIZE = 8192  # of an input, in pixels
 
 
@@ -35,7 +37,9 @@ class PrmDescription(BaseModel):
 
 
 class Prm(nn.Module):
-    """A backbone of stride 32 and a 1x1 convolution to one response map per class.
+    """A backbone and a 1x1 convolution to one response map per class.
+
+    The stride is 32, or the side of a vision transformer's patches.
 
     Beside it, global average pooling and a linear layer predict which classes are present. They
     receive the features without passing a gradient on: the maps are those of PRM alone.
@@ -44,12 +48,18 @@ class Prm(nn.Module):
     ----------
     description : of the network.
     weights : of the backbone, see `WholeBackbone`.
+
+    Raises
+    ------
+    InputError
+        If the backbone cannot be used, or its stride does not divide the size of the input.
     """
 
     def __init__(self, description: PrmDescription, weights: str) -> None:
         super().__init__()
         self.description = description
         self.backbone = WholeBackbone(description.backbone, weights, STRIDE)
+        self.check_size(description.image_size)
         self.head = nn.Conv2d(self.backbone.channels, len(description.classes), 1)
         self.presence_head = nn.Linear(self.backbone.channels, len(description.classes))
 
@@ -57,6 +67,16 @@ class Prm(nn.Module):
     def load(cls, path: Path) -> "Prm":
         """Load a trained classifier. Raises InputError if the weights file is invalid."""
         return load_network(path, PrmDescription, lambda of: cls(of, weights="none")).eval()
+
+    def check_size(self, image_size: int) -> None:
+        """Raise InputError if the stride does not divide the side of an input, in pixels."""
+        stride = self.backbone.stride
+        if image_size % stride:
+            step = math.lcm(stride, STRIDE)
+            raise InputError(
+                f"backbone {self.description.backbone}: its patches of {stride} pixels do not fill "
+                f"an image of {image_size}; {math.ceil(image_size / step) * step} is possible"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute class response maps.
@@ -67,7 +87,7 @@ class Prm(nn.Module):
 
         Returns
         -------
-        Logits of shape (n, C, h * upsample / 32, w * upsample / 32).
+        Logits of shape (n, C, h * upsample / stride, w * upsample / stride).
         """
         return self.class_maps(self.backbone(images))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from pipeline.classifier.inference import as_input, classifier
 from pipeline.classifier.network import STRIDE, Prm, find_peaks
 from pipeline.classifier.peak_response import PeakBackpropagation
 from pipeline.common import runtime
+from pipeline.common.errors import InputError
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
 
@@ -29,6 +30,10 @@ class PeaksParameters(Parameters):
 
     min_relative_height: float = Field(
         ge=0, le=1, description="minimum height of a peak, as a fraction of the map's maximum"
+    )
+    response: Literal["peak", "class"] = Field(
+        description="peak: PRM's backpropagation from each peak; class: the class response map, "
+        "the same for all peaks of a class, for backbones with self-attention"
     )
     response_stride: int = Field(
         ge=1, description="stride of peak response maps, in pixels of the input"
@@ -62,17 +67,27 @@ def locate(
 ) -> Peaks:
     """Find the peaks of the given classes in an image, uint8 (h, w, 3).
 
-    Peaks are found in class response maps that are averaged over scales and mirror images. From
-    the cell of a peak it is propagated back at the size of training.
+    Peaks are found in class response maps that are averaged over scales and mirror images. Their
+    response maps are computed at the size of training, by default by propagating back from the
+    cell of each peak.
+
+    Raises
+    ------
+    InputError
+        If the backbone cannot divide a size, or does not allow backpropagation from peaks.
     """
     pixels = as_input(network, image)
-    backpropagation = PeakBackpropagation(network, pixels)
+    backpropagation = _backpropagation(network, pixels) if parameters.response == "peak" else None
+    own = backpropagation.maps if backpropagation else _class_maps(network, pixels)
     # All maps are copied once. To select peaks on a GPU, the host would wait for it several times.
-    maps = _average(network, image, backpropagation.maps, parameters).cpu()
+    maps = _average(network, image, own, parameters).cpu()
     peaks = _select(maps, labels, parameters.min_relative_height)
-    responses = backpropagation.responses(
-        peaks, parameters.response_stride, together=runtime.on_gpu(pixels.device)
-    )
+    if backpropagation:
+        responses = backpropagation.responses(
+            peaks, parameters.response_stride, together=runtime.on_gpu(pixels.device)
+        )
+    else:
+        responses = _class_responses(maps, peaks, pixels.shape[-1] // parameters.response_stride)
     _, label, row, column = peaks.numpy().T
     rows, columns = maps.shape[-2:]
     return Peaks(
@@ -82,6 +97,41 @@ def locate(
         value=maps[0, label, row, column].numpy(),
         response=responses.cpu().numpy(),
     )
+
+
+def _backpropagation(network: Prm, pixels: Tensor) -> PeakBackpropagation:
+    if network.backbone.is_transformer:
+        raise InputError(
+            f"peaks.response = 'peak': backbone {network.description.backbone} has self-attention, "
+            "for which PRM defines no peak response; 'class' takes the class response maps"
+        )
+    return PeakBackpropagation(network, pixels)
+
+
+@runtime.without_tf32()
+@torch.inference_mode()
+def _class_maps(network: Prm, pixels: Tensor) -> Tensor:
+    maps: Tensor = network(pixels)
+    return maps
+
+
+def _class_responses(maps: Tensor, peaks: Tensor, cells: int) -> Tensor:
+    """Take the positive part of the class response map of each peak. Not published.
+
+    Parameters
+    ----------
+    maps : float (m, C, h, w).
+    peaks : int64 (n, 4): image, class, and row and column in the maps.
+    cells : height and width of the result.
+
+    Returns
+    -------
+    float (n, cells, cells); each map sums to 1, or to 0 if nothing in it is positive.
+    """
+    resized = F.interpolate(maps, (cells, cells), mode="bilinear").clamp(min=0)
+    responses = resized[peaks[:, 0], peaks[:, 1]]
+    total = responses.sum((1, 2), keepdim=True).clamp(min=torch.finfo(responses.dtype).tiny)
+    return torch.div(responses, total)
 
 
 @runtime.without_tf32()

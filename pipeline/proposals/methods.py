@@ -1,4 +1,4 @@
-"""Object proposals of photographs by any method: SharpMask, grouping, or an import."""
+"""Object proposals of photographs by any method: SharpMask, grouping, SAM 2, or an import."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from pipeline.artifacts.weights import read_description
 from pipeline.common.errors import InputError
 from pipeline.common.progress import track
 from pipeline.execution.photographs import map_photographs
+from pipeline.proposals import sam
 from pipeline.proposals.grouping import Grouper
 from pipeline.proposals.imported import read_proposals
 from pipeline.proposals.parameters import ProposalsParameters
@@ -22,6 +23,8 @@ def supervision(parameters: ProposalsParameters) -> str:
         return read_description(Path(parameters.source), SharpMaskDescription).trained_on
     if parameters.method == "grouping":
         return "no masks: regions grouped by hand-set rules"
+    if parameters.method == "sam":
+        return sam.supervision(Path(parameters.source), parameters.supervision)
     return parameters.supervision
 
 
@@ -45,7 +48,7 @@ def propose(
         )
         yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
         return
-    on_device = parameters.method == "sharpmask"
+    on_device = parameters.method in ("sharpmask", "sam")
     yield from map_photographs(proposer_of(parameters), split.path, photographs, what, on_device)
 
 
@@ -60,10 +63,12 @@ def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:
     if parameters.method == "import":
         raise InputError(
             "proposals.method = 'import': there are no imported proposals for new photographs; "
-            "refinement needs sharpmask or grouping"
+            "refinement needs sharpmask, grouping or sam"
         )
     if parameters.method == "grouping":
         return Grouper(parameters.grouping, parameters.max_proposals)
+    if parameters.method == "sam":
+        return sam.SamProposer(Path(parameters.source), parameters.sam, parameters.max_proposals)
     return SharpMaskProposer(
         Path(parameters.source), parameters.sharpmask, parameters.max_proposals
     )

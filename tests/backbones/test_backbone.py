@@ -79,13 +79,47 @@ def test_the_whole_backbone_from_a_file_is_the_model_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit_tiny_patch16_224", r"not for images of any size \(Input height"),
+        ("swin_tiny_patch4_window7_224", r"not for images of any size \(Input height"),
         ("test_mambaout", r"feature maps \[\(1, 3, 4, \d+\)\] instead of"),
     ],
 )
 def test_a_whole_backbone_that_does_not_fit_is_said_in_one_line(name, message):
     with pytest.raises(InputError, match=f"^backbone {name}: {message}"):
         WholeBackbone(name, "none", 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        ("test_vit", 16),
+        ("vit_small_patch14_dinov2", 14),
+        ("vit_small_patch14_reg4_dinov2", 14),
+        ("vit_small_patch16_dinov3", 16),
+        ("vit_base_patch32_clip_224", 32),
+        ("deit_tiny_distilled_patch16_224", 16),
+    ],
+)
+def test_a_vision_transformer_gives_its_patches_at_their_stride(name, stride):
+    """Of images of other sizes than the model's: the position embeddings are resized."""
+    backbone = WholeBackbone(name, "none", 32).eval()
+    assert backbone.stride == stride
+    images = torch.rand(2, 3, 2 * stride, 4 * stride)
+    with torch.no_grad():
+        features = backbone(images)
+        tokens = backbone.body.forward_features(backbone.normalized(images))
+    assert features.shape == (2, backbone.channels, 2, 4)
+    first = tokens.shape[1] - 8  # class and register tokens come before the patches
+    torch.testing.assert_close(features[1, :, 1, 2], tokens[1, first + 6])
+
+
+def test_a_vision_transformer_at_its_own_size_is_the_model_of_the_file(tmp_path):
+    model = timm.create_model("vit_tiny_patch16_224").eval()
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    backbone = WholeBackbone("vit_tiny_patch16_224", str(tmp_path / "w.pt"), 32).eval()
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = model.forward_features((images - backbone.mean) / backbone.std)[:, 1:]
+        torch.testing.assert_close(backbone(images).flatten(2).transpose(1, 2), expected)
 
 
 def test_a_file_of_the_same_backbone_is_loaded(tmp_path):

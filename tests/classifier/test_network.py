@@ -65,6 +65,19 @@ def test_maps_are_magnified_stride_32_features():
     assert maps.shape == (2, 2, 2 * 64 // 32, 2 * 96 // 32)
 
 
+def test_maps_of_a_vision_transformer_have_the_stride_of_its_patches():
+    network = Prm(DESCRIPTION.model_copy(update={"backbone": "test_vit"}), weights="none")
+    assert network(torch.rand(2, 3, 64, 96)).shape == (2, 2, 2 * 64 // 16, 2 * 96 // 16)
+
+
+def test_a_size_that_patches_do_not_fill_is_refused():
+    description = DESCRIPTION.model_copy(
+        update={"backbone": "vit_small_patch14_dinov2", "image_size": 256}
+    )
+    with pytest.raises(InputError, match="patches of 14 pixels do not fill an image of 256; 448"):
+        Prm(description, weights="none")
+
+
 def test_presence_is_a_linear_layer_on_averaged_features():
     network = Prm(DESCRIPTION, weights="none").eval()
     features = torch.rand(2, network.backbone.channels, 2, 3)

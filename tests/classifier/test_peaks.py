@@ -11,7 +11,13 @@ from pipeline.classifier.peak_response import PeakBackpropagation
 from pipeline.classifier.peaks import PeaksParameters, locate
 from pipeline.common.errors import InputError
 
-VALUES = {"min_relative_height": 0.0, "response_stride": 4, "scales": [], "flip": False}
+VALUES = {
+    "min_relative_height": 0.0,
+    "response": "peak",
+    "response_stride": 4,
+    "scales": [],
+    "flip": False,
+}
 DESCRIPTION = PrmDescription(
     backbone="tf_efficientnet_lite0", classes=("a", "b"), image_size=96, upsample=8
 )
@@ -71,3 +77,31 @@ def test_maps_are_averaged_over_scales_and_mirror_images(network, image):
 def test_a_scale_that_the_backbone_cannot_divide_is_refused():
     with pytest.raises(InputError, match=r"peaks\.scales\.1 = 100: .*multiple of 32"):
         parameters(scales=[96, 100])
+
+
+@pytest.fixture
+def transformer():
+    torch.manual_seed(0)
+    return Prm(DESCRIPTION.model_copy(update={"backbone": "test_vit"}), "none").eval()
+
+
+def test_peaks_of_a_vision_transformer(transformer, image):
+    """At other sizes than that of training, too."""
+    found = locate(
+        transformer, image, [0, 1], parameters(response="class", scales=[96, 160], flip=True)
+    )
+    assert set(found.label.tolist()) == {0, 1}
+    assert found.response.shape == (len(found.label), 24, 24)
+    assert found.y.max() < image.shape[0]
+    assert found.x.max() < image.shape[1]
+
+
+def test_self_attention_has_no_peak_response(transformer, image):
+    with pytest.raises(InputError, match=r"peaks.response = 'peak': backbone test_vit .*'class'"):
+        locate(transformer, image, [0], parameters())
+
+
+def test_a_scale_that_patches_do_not_fill_is_refused(transformer, image):
+    transformer.backbone.stride = 14
+    with pytest.raises(InputError, match="patches of 14 pixels do not fill an image of 160; 224"):
+        as_input(transformer, image, 160)

@@ -152,7 +152,9 @@ def test_impossible_areas_are_refused():
         parameters(min_area=0.5, max_area=0.5)
 
 
-FINDING = PeaksParameters(min_relative_height=0.0, response_stride=4, scales=(), flip=False)
+FINDING = PeaksParameters(
+    min_relative_height=0.0, response="peak", response_stride=4, scales=(), flip=False
+)
 
 
 @pytest.fixture

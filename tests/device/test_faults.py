@@ -78,7 +78,7 @@ def step(gpu, networks, placed):
 def find_peaks(gpu, networks, placed):
     """Peaks and their responses: four waits, and the numbers of a CPU."""
     settings = peaks.PeaksParameters(
-        min_relative_height=0.0, response_stride=4, scales=(64, 96), flip=True
+        min_relative_height=0.0, response="peak", response_stride=4, scales=(64, 96), flip=True
     )
     expected = peaks.locate(networks["prm"], photograph(), [0, 1], settings)
     gpu.waits.clear()

@@ -19,7 +19,9 @@ from pipeline.execution import cluster as by_dask
 from pipeline.execution.cluster import IMAGES_PER_TASK, cluster_map
 from tests.support.tiny import PRM
 
-PARAMETERS = PeaksParameters(min_relative_height=0.5, response_stride=4, scales=(), flip=False)
+PARAMETERS = PeaksParameters(
+    min_relative_height=0.5, response="peak", response_stride=4, scales=(), flip=False
+)
 
 
 def process_of(item):

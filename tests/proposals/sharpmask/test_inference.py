@@ -44,6 +44,7 @@ VALUES = {
     "max_proposals": 20,
     "sharpmask": PYRAMID_VALUES,
     "grouping": GROUPING_VALUES,
+    "sam": {"points_per_side": 2, "nms_threshold": 1.0},
 }
 PARAMETERS = ProposalsParameters.parse(VALUES, "proposals")
 PYRAMID = PARAMETERS.sharpmask
