@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.common import files
 
 SCALE = ":scale"  # end of the name of a tensor of scales
-LARGE = 2**20  # numbers of a matrix that is stored in 8 bits
+LARGE = 2**14  # numbers of a matrix that is stored in 8 bits
 LEVELS = 127  # largest 8-bit integer that is used, for both signs
 
 
