@@ -22,7 +22,7 @@ HEADER = (
 )
 METHODS = ("prm", "wise", "wise+refine", "mask_rcnn_gt")
 # In units of the drawing: a row, the width of the names, of the plot, and a point of mAP50.
-ROW, NAMES, PLOT, POINT = 22, 330, 400, 4
+ROW, NAMES, PLOT, POINT = 22, 400, 400, 4
 
 
 class Run(BaseModel):

@@ -143,11 +143,9 @@ def detections(shelf: Shelf, split: str) -> dict[str, InstanceSource]:
 def calibrations(shelf: Shelf, drawn: FirstDraws) -> dict[str, Calibration]:
     """Give the calibration of each method; that of the upper bound is fitted in the same way."""
     calibration = {stage: of_stage.open() for stage, of_stage in shelf.calibrations.items()}
-    fitted = {
-        detector(): calibration["predictions"],
-        f"{detector()}+refine": calibration["refinement"],
-    }
     found = detections(shelf, "train")
+    fitted = dict.fromkeys(found, calibration["predictions"])
+    fitted[f"{detector()}+refine"] = calibration["refinement"]
     if "mask_rcnn_gt" in found:
         split, like = shelf.splits["train"].open(), calibration["refinement"]
         fitted["mask_rcnn_gt"] = (
