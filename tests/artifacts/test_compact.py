@@ -17,7 +17,7 @@ class Widths(BaseModel):
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(LARGE // 256, 256), nn.BatchNorm1d(256), nn.Linear(256, 8))
+    return nn.Sequential(nn.Linear(LARGE // 64, 256), nn.BatchNorm1d(256), nn.Linear(256, 8))
 
 
 def test_a_number_is_off_by_at_most_half_a_scale():
