@@ -91,7 +91,7 @@ def find_peaks(gpu, networks, placed):
 def detect(gpu, networks, placed):
     """Detections of an image: at most 40 waits."""
     gpu.waits.clear()
-    found = detection.predict(placed["mask_rcnn"], photograph(), flip=False)
+    found, _ = detection.predict(placed["mask_rcnn"], photograph(), flip=False)
     assert len(found.masks)
     assert len(gpu.waits) <= 40
 
