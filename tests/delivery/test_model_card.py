@@ -135,5 +135,5 @@ def test_it_lies_beside_the_weights_and_names_the_commit(project, tmp_path_facto
     ],
 )
 def test_what_dvc_says_is_repeated(project, tmp_path, monkeypatch, printed, said):
-    monkeypatch.setattr(importlib.import_module("wise.export"), "_output", lambda *_: printed)
+    monkeypatch.setattr(importlib.import_module("wise.export"), "output", lambda *_: printed)
     assert f"State according to DVC: {said}" in export(tmp_path / "out")
