@@ -6,12 +6,12 @@ from typing import Any
 from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.coco import write_results
 from pipeline.artifacts.draws import FirstDraws
-from pipeline.artifacts.instances import InstanceSource
+from pipeline.artifacts.instances import InstanceSource, InstanceView
 from pipeline.artifacts.truth import Truth
 from pipeline.common import files
 from pipeline.common.progress import track
 from pipeline.detectors.calibration import fit
-from pipeline.detectors.refinement import RefinedView, RefinementParameters
+from pipeline.detectors.refinement import RefinementParameters, refine
 from pipeline.evaluation import by_size, tables
 from pipeline.evaluation.intervals import Estimates, differences
 from pipeline.evaluation.protocols import EvaluationParameters, Method, pairs_of
@@ -124,18 +124,19 @@ def detections(shelf: Shelf, split: str) -> dict[str, InstanceSource]:
     The upper bound keeps its masks. Its scores are weighted, and its masks suppressed, as those of
     the refined detections.
     """
-    refined = shelf.refinement[split].open()
+    name, refined = detector(), shelf.refinement[split].open()
     found: dict[str, InstanceSource] = {
-        detector(): shelf.predictions[split].open(),
-        f"{detector()}+refine": refined,
+        name: shelf.predictions[split].open(),
+        f"{name}+refine": refined,
     }
     upper_bound = shelf.mask_rcnn_gt[split].open()
     if upper_bound.attributes["parameters"]["enabled"]:
+        proposals = shelf.proposals[split].open()
         settings = RefinementParameters(**refined.attributes["parameters"])
-        found["mask_rcnn_gt"] = RefinedView(
+        settings = settings.model_copy(update={"min_iou": REPLACES_NONE})
+        found["mask_rcnn_gt"] = InstanceView(
             upper_bound,
-            shelf.proposals[split].open(),
-            settings.model_copy(update={"min_iou": REPLACES_NONE}),
+            lambda image, of_image: refine(of_image, proposals.proposals(image), settings),
         )
     return found
 

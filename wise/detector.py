@@ -106,7 +106,9 @@ def _best() -> Path:
     files = boxed()
     if not files:
         raise InputError(f"{BOX}: no detector here; choose one by --weights")
-    return max(files, key=lambda file: len(read_boxed(file, file.stem, 0.0).classes))
+    return max(
+        files, key=lambda file: len(read_description(file, BoxedDescription).detector.classes)
+    )
 
 
 def _boxed(file: Path, min_score: float, refined: bool) -> Choice:

@@ -51,10 +51,8 @@ class Calibration(BaseModel):
 
         The order within a class stays the same.
         """
-        score = (found.score ** np.array(self.powers)[found.label]).astype(np.float32)
-        order = np.argsort(-score, kind="stable")
-        return Instances(found.masks, found.label, score).take(order)
+        return found.with_scores(found.score ** np.array(self.powers)[found.label])
 
-    def view(self, store: InstanceSource) -> InstanceView:
-        """Give the instances of a store with calibrated scores."""
-        return InstanceView(store, self.apply)
+    def view(self, source: InstanceSource) -> InstanceView:
+        """Give the instances of a source with calibrated scores."""
+        return InstanceView(source, lambda _, found: self.apply(found))

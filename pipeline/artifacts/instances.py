@@ -62,9 +62,9 @@ class Instances:
         np.maximum.at(best, self.label, self.score)
         return best[self.label]
 
-    def rescored(self, factor: NDArray[np.floating[Any]]) -> "Instances":
-        """Multiply the scores by factors (n,), and sort by descending new score."""
-        score = (self.score * factor).astype(np.float32)
+    def with_scores(self, score: NDArray[np.floating[Any]]) -> "Instances":
+        """Replace the scores by others (n,), and sort by descending new score."""
+        score = score.astype(np.float32)
         return replace(self, score=score).take(np.argsort(-score, kind="stable"))
 
     def without_parts(self, max_overlap: float) -> "Instances":
@@ -127,19 +127,22 @@ class InstanceStore(RaggedStore):
 
 @dataclass(frozen=True)
 class InstanceView:
-    """The instances of a store, changed when they are read."""
+    """The instances of a source, changed when they are read.
 
-    store: InstanceSource
-    change: Callable[[Instances], Instances]
+    change : gives the changed instances for the id of an image and its instances.
+    """
+
+    source: InstanceSource
+    change: Callable[[str, Instances], Instances]
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Attributes of the store."""
-        return self.store.attributes
+        """Attributes of the source."""
+        return self.source.attributes
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.store)
+        return iter(self.source)
 
-    def instances(self, image_id: str) -> Instances:
+    def instances(self, image_id: str, /) -> Instances:
         """Read the instances of an image, and change them."""
-        return self.change(self.store.instances(image_id))
+        return self.change(image_id, self.source.instances(image_id))

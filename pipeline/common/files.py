@@ -119,6 +119,11 @@ def check_keys_once(where: str, content: str | bytes) -> None:
         json.loads(content, object_pairs_hook=once)
 
 
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet would take a cell of a CSV file for a formula."""
+    return cell.startswith(("=", "+", "-", "@", "\t"))
+
+
 def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 

@@ -127,6 +127,11 @@ def area(rles: Sequence[Rle]) -> NDArray[np.int64]:
     return np.array([coco_mask.area(rle) for rle in rles], np.int64)
 
 
+def largest_first(rles: Sequence[Rle]) -> NDArray[np.intp]:
+    """Indices of masks by descending area, intp (n,): drawn so, large ones hide no small ones."""
+    return np.argsort(-area(rles), kind="stable")
+
+
 def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
     """Bounding boxes (x, y, width, height) in pixels, float64 (n, 4)."""
     return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)

@@ -205,6 +205,6 @@ def _table(photographs: Sequence[_Photograph]) -> bytes:
     table.writerow(["image", "score", "masks"])
     for score, file, count, _ in photographs:
         # The same file, but no formula for a spreadsheet.
-        name = f"./{file}" if file.startswith(("=", "+", "-", "@", "\t")) else file
+        name = f"./{file}" if files.is_formula(file) else file
         table.writerow([name, f"{score:.4f}", count])
     return lines.getvalue().encode("utf-8", "backslashreplace")

@@ -96,7 +96,7 @@ def detect(
     if parameters.presence_weight > 0 and of_presence is not None:
         present = presence(of_presence, image)
         factor *= presence_factor(found, present, parameters.presence_weight)
-    return found.rescored(factor).without_parts(parameters.max_overlap)
+    return found.with_scores(found.score * factor).without_parts(parameters.max_overlap)
 
 
 @lru_cache(maxsize=1)

@@ -3,16 +3,16 @@
 Each predicted mask is replaced by the proposal of highest IoU (WISE, figure 3).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat
 
-from pipeline.artifacts.instances import Instances, InstanceSource, InstanceStore
+from pipeline.artifacts.instances import Instances, InstanceStore
 from pipeline.artifacts.proposals import Proposals, ProposalStore
 from pipeline.artifacts.ragged import opened
 from pipeline.common import masks
@@ -60,31 +60,9 @@ class Refiner:
 
     def __call__(self, image_id: str) -> Instances:
         """Refine the predictions of one image."""
-        predictions = opened(InstanceStore, self.predictions)
-        proposals = opened(ProposalStore, self.proposals)
-        return RefinedView(predictions, proposals, self.parameters).instances(image_id)
-
-
-@dataclass(frozen=True)
-class RefinedView:
-    """The instances of a source, refined when they are read."""
-
-    source: InstanceSource
-    proposals: ProposalStore
-    parameters: RefinementParameters
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of the source."""
-        return self.source.attributes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.source)
-
-    def instances(self, image_id: str, /) -> Instances:
-        """Read the instances of an image, and refine them."""
-        found, proposals = self.source.instances(image_id), self.proposals.proposals(image_id)
-        return refine(found, proposals, self.parameters)
+        instances = opened(InstanceStore, self.predictions).instances(image_id)
+        proposals = opened(ProposalStore, self.proposals).proposals(image_id)
+        return refine(instances, proposals, self.parameters)
 
 
 def refine(
@@ -103,8 +81,9 @@ def refine(
     than `max_overlap` are dropped. Several predictions of one object are often replaced by the
     same proposal, or by similar ones.
 
-    Not published either: scores are multiplied by `support` to the power of `support_weight`. The
-    detector's score says whether the class is right; the support, whether the mask is.
+    Not published either: scores are multiplied by the support of their masks to the power of
+    `support_weight`. The support is the highest product of IoU and objectness among the proposals.
+    The detector's score says whether the class is right; the support, whether the mask is.
 
     Returns
     -------
@@ -115,20 +94,18 @@ def refine(
         return instances.without_parts(parameters.max_overlap)
     candidates = [proposals.masks[number] for number in eligible]
     similarity = masks.iou(instances.masks, candidates)
-    supported = support(similarity, proposals.score[eligible])
+    support = similarity * proposals.score[eligible]  # of each mask by each candidate
     if parameters.vote:
-        weight = np.where(
-            similarity >= parameters.min_iou, similarity * proposals.score[eligible], 0
-        )
+        votes = np.where(similarity >= parameters.min_iou, support, 0)
         refined = [
-            voted(mask, candidates, of_mask)
-            for mask, of_mask in zip(instances.masks, weight, strict=True)
+            voted(mask, candidates, weight)
+            for mask, weight in zip(instances.masks, votes, strict=True)
         ]
     else:
         refined = _replaced(instances.masks, candidates, similarity, parameters.min_iou)
     return (
         replace(instances, masks=refined)
-        .rescored(supported**parameters.support_weight)
+        .with_scores(instances.score * support.max(axis=1) ** parameters.support_weight)
         .without_parts(parameters.max_overlap)
     )
 
@@ -156,25 +133,6 @@ def voted(mask: Rle, candidates: Sequence[Rle], weight: NDArray[np.float64]) -> 
         votes += weight[number] * masks.decode([candidates[number]], *mask["size"])[0]
     inside = votes >= (1 + weight.sum()) / 2
     return masks.encode(inside[None])[0] if inside.any() else mask
-
-
-def support(
-    similarity: NDArray[np.float64], objectness: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Compute how well proposals support each of n masks: the maximum of IoU times objectness.
-
-    Not published.
-
-    Parameters
-    ----------
-    similarity : float64 (n, proposals), IoU of each mask and proposal.
-    objectness : float32 (proposals,), 0 to 1.
-
-    Returns
-    -------
-    float64 (n,), 0 to 1.
-    """
-    return np.asarray((similarity * objectness).max(axis=1), np.float64)
 
 
 def _replaced(

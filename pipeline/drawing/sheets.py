@@ -105,7 +105,7 @@ def mark_instances(large: Pixels, rles: Sequence[Rle], names: Sequence[str], hei
     """
     if not rles:
         return large
-    order = np.argsort(-masks.area(rles), kind="stable")
+    order = masks.largest_first(rles)
     shapes = masks.decode([rles[k] for k in order], *rles[0]["size"])
     tints = drawing.colors(len(shapes))
     picture = drawing.overlay(large, shapes, tints)

@@ -177,8 +177,7 @@ def write_by_class(path: Path, metrics: Mapping[str, Any], number: str, also: st
 
 def _no_formula(value: Any) -> Any:
     """Put an apostrophe before a name that a spreadsheet would take for a formula."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t"))
-    return f"'{value}" if is_formula else value
+    return f"'{value}" if isinstance(value, str) and files.is_formula(value) else value
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -209,7 +209,7 @@ class Painter:
             Shape(outline(rle, scale), label, None, iou, outcome)
             for rle, iou, (label, outcome) in zip(rles, ious, self.outcomes(true), strict=True)
         ]
-        return _largest_first(shapes, rles)
+        return [shapes[k] for k in masks.largest_first(rles)]
 
     def _found(self, image_id: str) -> dict[str, Instances]:
         """Return the instances of each layer but the truth, those of the last step last."""
@@ -244,12 +244,7 @@ def _shapes(found: Instances, true: TrueImage | None, scale: float, scored: bool
         Shape(outline(rle, scale), int(label), float(score) if scored else None, iou)
         for rle, label, score, iou in zip(found.masks, found.label, found.score, ious, strict=True)
     ]
-    return _largest_first(shapes, found.masks)
-
-
-def _largest_first(shapes: Sequence[Shape], rles: Sequence[Rle]) -> list[Shape]:
-    """Sort shapes by the area of their masks, so that large ones hide no small ones."""
-    return [shapes[k] for k in np.argsort(-masks.area(rles), kind="stable")]
+    return [shapes[k] for k in masks.largest_first(found.masks)]
 
 
 def choose(

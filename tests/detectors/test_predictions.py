@@ -190,11 +190,11 @@ def test_the_classifier_says_which_classes_there_are():
         np.array([0.6, 0.4, 0.2, 0.1], np.float32),
     )
     present = np.array([0.9, 0.3], np.float32)
-    fully = found.rescored(presence_factor(found, present, 1.0))
+    fully = found.with_scores(found.score * presence_factor(found, present, 1.0))
     np.testing.assert_allclose(fully.score, [0.9, 0.45, 0.3, 0.05], rtol=1e-6)
     assert fully.label.tolist() == [0, 0, 1, 1]
     assert fully.masks == [found.masks[number] for number in (1, 2, 0, 3)]
-    half = found.rescored(presence_factor(found, present, 0.5))
+    half = found.with_scores(found.score * presence_factor(found, present, 0.5))
     expected = [np.sqrt(0.9 * 0.4), np.sqrt(0.3 * 0.6), np.sqrt(0.9 * 0.4) / 2]
     np.testing.assert_allclose(half.score[:3], expected, rtol=1e-6)
     none = found.take(np.arange(0))

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
-from pipeline.artifacts.instances import InstanceStore, InstanceWriter
-from pipeline.artifacts.split import Split
+from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
+from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
@@ -21,6 +22,7 @@ from pipeline.training.distributed import join
 from pipeline.training.fit import LogEpoch, fit
 from pipeline.training.results import write_results
 
+Item = TypeVar("Item")
 Curves = Callable[[Path], AbstractContextManager[LogEpoch]]
 
 # Detections in the training images that the next round may be trained on, as in COCO evaluation.
@@ -100,6 +102,12 @@ def _detect(
         flip=False,
         max_overlap=parameters.max_overlap,
     )
+    predictor = Predictor(folder / "weights.safetensors", detections)
+    found = _filled(
+        folder / "detections", split, predictor, split.path, "mask_rcnn, detections", on_device=True
+    )
+    if parameters.min_vote_iou == 1:
+        return found
     refinement = RefinementParameters(
         min_objectness=0,
         min_iou=parameters.min_vote_iou,
@@ -107,15 +115,21 @@ def _detect(
         max_overlap=1,
         support_weight=0,
     )
-    found, refined = folder / "detections", folder / "refined"
+    refiner = Refiner(found.path, proposals, refinement)
+    return _filled(folder / "refined", split, refiner, attrgetter("id"), "mask_rcnn, refinement")
+
+
+def _filled(
+    place: Path,
+    split: Split,
+    function: Callable[[Item], Instances],
+    item: Callable[[Photograph], Item],
+    what: str,
+    on_device: bool = False,
+) -> InstanceStore:
+    """Fill a store in the first process, while the others wait; see `fill`."""
     if runtime.is_main_process():
-        with InstanceWriter(found, "mask_rcnn", split.classes, {}) as store:
-            predictor = Predictor(folder / "weights.safetensors", detections)
-            what = "mask_rcnn, detections"
-            fill(store, predictor, split.path, split.photographs, what, on_device=True)
-        with InstanceWriter(refined, "mask_rcnn", split.classes, {}) as store:
-            refiner = Refiner(found, proposals, refinement)
-            what = "mask_rcnn, refinement"
-            fill(store, refiner, attrgetter("id"), split.photographs, what)
+        with InstanceWriter(place, "mask_rcnn", split.classes, {}) as store:
+            fill(store, function, item, split.photographs, what, on_device)
     join().wait()
-    return InstanceStore(refined)
+    return InstanceStore(place)
