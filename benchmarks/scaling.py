@@ -6,6 +6,9 @@ the cost grows, not the cost of a photograph. Then `dvc status` and a `dvc repro
 are timed with 10,000 photographs and compared with a target. There, each per-image stage has a
 proposal store with 20 masks per image, and each other stage has a file: DVC's cost depends on the
 number of files, not on their content.
+
+`python -m benchmarks.scaling COUNT` prints the time and the memory of each stage with COUNT images,
+and those of an epoch of two trainings.
 """
 
 import os
@@ -26,10 +29,11 @@ import yaml
 from benchmarks.table import Line
 from pipeline.artifacts.proposals import Proposals, ProposalWriter
 from pipeline.common.masks import from_counts
-from tests.support.tiny import HEIGHT, STAGES, WIDTH, use_grouping, write_project
+from tests.support.tiny import ARCHITECTURE, HEIGHT, STAGES, WIDTH, use_grouping, write_project
 
 COUNTS = (100, 1_000, 10_000)
 BACKBONE = "test_resnet"  # the least that timm has: it is made to test timm with
+TRAININGS = ("prm", "mask_rcnn")
 SHELF = 10_000
 WITHIN = ("scenes/source", "dataset/truth/train.json")  # read within what a stage leaves
 AIMS = {("dvc", "status"): 3.0, ("dvc", "repro"): 5.0}  # seconds
@@ -74,6 +78,27 @@ def costs(images: int) -> dict[str, Cost]:
         use_grouping(folder)
         found["proposals by grouping"] = run_stage(folder, "proposals")
         return found
+
+
+def costs_with_trainings(images: int) -> dict[str, Cost]:
+    """Measure each per-image stage for a number of images, and an epoch of each training."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_project(folder, images, BACKBONE)
+        use_small_networks(folder)
+        return {stage: run_stage(folder, stage) for stage in (*STAGES, *TRAININGS)}
+
+
+def use_small_networks(folder: Path) -> None:
+    """Set the trainings to one epoch of networks of the smallest width."""
+    file = folder / "params.yaml"
+    parameters = yaml.safe_load(file.read_text())
+    parameters["prm"] |= {"backbone": BACKBONE, "weights": "none", "image_size": 96}
+    parameters["mask_rcnn"]["architecture"] = ARCHITECTURE.model_dump() | {"backbone": BACKBONE}
+    parameters["mask_rcnn"]["weights"] = "none"
+    for stage in TRAININGS:
+        parameters[stage]["schedule"]["epochs"] = 1
+    file.write_text(yaml.safe_dump(parameters, sort_keys=False))
 
 
 def run_stage(folder: Path, stage: str) -> Cost:
@@ -173,3 +198,9 @@ def _seconds(folder: Path, *command: str) -> float:
     if b"Running stage" in done.stdout:
         raise SystemExit(f"{' '.join(command)} ran a stage, though nothing had changed")
     return seconds
+
+
+if __name__ == "__main__":
+    print("| stage | s | MiB |\n|---|---:|---:|")
+    for stage, cost in costs_with_trainings(int(sys.argv[1])).items():
+        print(f"| {stage} | {cost.seconds:,.0f} | {cost.mebibytes:,.0f} |")

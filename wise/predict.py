@@ -11,7 +11,7 @@ import typer
 
 from pipeline.artifacts.instances import Instances
 from pipeline.common import runtime
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, one_line
 from pipeline.common.images import read_image
 from pipeline.common.progress import track
 from pipeline.delivery import formats
@@ -76,11 +76,8 @@ def predict(
     wanted = list(dict.fromkeys(formats_ or [Format.OVERLAY, Format.COCO]))
     choice = choose(weights, score, refine)
     detector = choice.detector
-    typer.echo(
-        f"detector {detector.name}: {', '.join(detector.classes)}; trained on "
-        f"{detector.trained_on}",
-        err=True,
-    )
+    about = f"{', '.join(detector.classes)}; trained on {detector.trained_on}"
+    typer.echo(one_line(f"detector {detector.name}: {about}"), err=True)
     predictor = make_predictor(choice, refine)
     with runtime.device_memory("predictions.max_detections"):
         instances, unreadable = write_all(predictor, paths, detector.classes, wanted, out)
@@ -89,7 +86,7 @@ def predict(
         counts = {"photographs": read, "instances": instances, "unreadable": unreadable}
         typer.echo(json.dumps({"out": str(out), "detector": detector.name, **counts}))
     else:
-        typer.echo(f"{out}: {instances} instances in {read} photographs")
+        typer.echo(one_line(f"{out}: {instances} instances in {read} photographs"))
     if unreadable:
         raise typer.Exit(1)
 

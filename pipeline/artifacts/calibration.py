@@ -1,9 +1,10 @@
 """Calibration of scores: a power for each class."""
 
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.artifacts.instances import Instances, InstanceSource, InstanceView
 from pipeline.common import files
@@ -25,7 +26,13 @@ class Calibration(BaseModel):
     classes: tuple[str, ...]
     max_overlap: float
     expected: tuple[int, ...]
-    powers: tuple[float, ...]
+    powers: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
+
+    @model_validator(mode="after")
+    def _one_power_per_class(self) -> Self:
+        if len(self.powers) != len(self.classes):
+            raise ValueError(f"{len(self.powers)} powers for {len(self.classes)} classes")
+        return self
 
     @classmethod
     def off(cls, classes: tuple[str, ...]) -> "Calibration":

@@ -65,9 +65,18 @@ def expand(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ------
     KeyError
         If the scales of an 8-bit matrix are missing.
+    RuntimeError
+        If they are not one for each channel: their product with the matrix could be far larger.
     """
     return {
-        name: values * state[name + SCALE] if values.dtype == torch.int8 else values
+        name: values * _scale(state, name) if values.dtype == torch.int8 else values
         for name, values in state.items()
         if not name.endswith(SCALE)
     }
+
+
+def _scale(state: dict[str, Tensor], name: str) -> Tensor:
+    scale, matrix = state[name + SCALE], state[name]
+    if scale.shape != matrix.shape[:1] + (1,) * (matrix.dim() - 1):
+        raise RuntimeError(f"{name + SCALE} is not one scale for each channel")
+    return scale

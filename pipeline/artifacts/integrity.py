@@ -71,8 +71,8 @@ def check_files(
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of the columns, without hidden ones, which file managers leave."""
-    for file in folder.glob("*/[!.]*"):
+    """Yield the files of the columns, sorted, without hidden ones, which file managers leave."""
+    for file in sorted(folder.glob("*/[!.]*")):  # the bytes must not depend on the file system
         yield file.relative_to(folder).as_posix(), file
 
 

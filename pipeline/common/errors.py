@@ -8,13 +8,25 @@ MAX_LENGTH = 1000  # of a message: names and values of a hostile file can have a
 class InputError(Exception):
     """Invalid user input. The message names the input and says what is allowed.
 
-    It is one line, whatever names it quotes: line breaks, control characters and bytes of file
-    names that are no UTF-8 are written as escapes.
+    It is one line, whatever names it quotes: see `one_line`.
     """
 
     def __str__(self) -> str:
-        text = _short(super().__str__())  # first: to escape a megabyte would take a second
-        return _short("".join(ascii(c)[1:-1] if _breaks(c) else c for c in text))
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """Return a text that quotes others as one line of limited length, for the terminal.
+
+    Line breaks, control characters and bytes of file names that are no UTF-8 become escapes.
+    """
+    text = _short(text)  # first: to escape a megabyte would take a second
+    return _short("".join(ascii(c)[1:-1] if _breaks(c) else c for c in text))
+
+
+def is_one_line(text: str) -> bool:
+    """Whether `one_line` escapes nothing in a text."""
+    return not any(map(_breaks, text))
 
 
 def first_line(error: Exception) -> str:

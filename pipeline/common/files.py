@@ -121,7 +121,7 @@ def check_keys_once(where: str, content: str | bytes) -> None:
 
 def is_formula(cell: str) -> bool:
     """Whether a spreadsheet would take a cell of a CSV file for a formula."""
-    return cell.startswith(("=", "+", "-", "@", "\t"))
+    return cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -51,7 +51,8 @@ def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str
         If a mask cannot be read, or has another size than its photograph.
     """
     document = _read(path)
-    labels = {c.id: classes.index(c.name) for c in document.categories if c.name in classes}
+    names = _names(document)
+    labels = {id_: classes.index(name) for id_, name in names.items() if name in classes}
     by_file = {image.file_name: image for image in document.images}
     by_image: dict[int | str, list[Annotation]] = defaultdict(list)
     other_objects: Counter[int | str] = Counter()
@@ -76,7 +77,7 @@ def read_truth(path: Path, photographs: Sequence[Photograph], classes: tuple[str
 
 def _listed(path: Path, root: Path, name: str) -> list[Listed]:
     document = _read(path)
-    names = {category.id: category.name.strip() for category in document.categories}
+    names = _names(document)
     tags: dict[int | str, set[str]] = {image.id: set() for image in document.images}
     for annotation in document.annotations:
         where = f"{path}: annotation {annotation.id}"
@@ -90,6 +91,11 @@ def _listed(path: Path, root: Path, name: str) -> list[Listed]:
         Listed(image.file_name, f"{prefix}{image.file_name}", frozenset(tags[image.id]))
         for image in document.images
     ]
+
+
+def _names(document: Document) -> dict[int, str]:
+    """Map the ids of categories to their names."""
+    return {category.id: category.name.strip() for category in document.categories}
 
 
 def _read(path: Path) -> Document:

@@ -3,7 +3,7 @@
 import difflib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.truth import Truth
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, is_one_line
 from pipeline.common.parameters import Parameters
 from pipeline.dataset import coco as coco_target
 from pipeline.dataset import folder, voc
@@ -87,25 +87,31 @@ def read_listings(parameters: DatasetParameters, root: Path) -> dict[str, Listin
             available = ", ".join(sorted(filter(None, lists))) or "none"
             raise InputError(f"{parameters.tags}: no images of list {name}; available: {available}")
         listings[split] = Listing(root, tuple(lists[name]))
-        _check_names(parameters, listings[split])
+        _check_files(parameters, listings[split])
+    _check_tags(parameters, {tag for listing in listings.values() for tag in listing.tags()})
     return listings
 
 
-def _check_names(parameters: DatasetParameters, listing: Listing) -> None:
-    """Raise InputError for a file that is listed twice, or a tag that is no name."""
-    for tag in listing.tags():
-        if not tag.strip() or len(tag) > MAX_NAME or not _is_one_line(tag):
-            raise InputError(
-                f"{parameters.tags}: tag {tag!r}: a tag is one line of 1 to {MAX_NAME} characters"
-            )
+def _check_files(parameters: DatasetParameters, listing: Listing) -> None:
+    """Raise InputError for a file that is listed twice."""
     seen: dict[str, str] = {}
     for image in listing.images:
         if (other := seen.setdefault(file_key(image.file), image.file)) != image.file:
             raise InputError(f"{parameters.tags}: {image.file} is the same file as {other}")
 
 
-def _is_one_line(text: str) -> bool:
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+def _check_tags(parameters: DatasetParameters, tags: Iterable[str]) -> None:
+    """Raise InputError for a tag that is no name, or two that are one name."""
+    seen: dict[str, str] = {}
+    for tag in sorted(tags):
+        if not tag.strip() or len(tag) > MAX_NAME or not is_one_line(tag):
+            raise InputError(
+                f"{parameters.tags}: tag {tag!r}: a tag is one line of 1 to {MAX_NAME} characters"
+            )
+        if (other := seen.setdefault(unicodedata.normalize("NFC", tag), tag)) != tag:
+            raise InputError(
+                f"{parameters.tags}: tags {other!a} and {tag!a} are one name in two Unicode forms"
+            )
 
 
 def _lists(

@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import runtime
-from pipeline.common.files import inside
+from pipeline.common.errors import InputError
+from pipeline.common.files import first_error, inside
 from pipeline.common.images import read_image
 from pipeline.common.progress import track
 from pipeline.execution.pool import ordered_map
@@ -78,13 +81,24 @@ def index(listing: Listing, classes: tuple[str, ...], name: str, unfinished: Pat
 
 
 def _read_finished(file: Path) -> list[Photograph]:
-    """Read a file with one photograph per line; an incomplete last line is cut off."""
+    """Read a file with one photograph per line; an incomplete last line is cut off.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     if not file.exists():
         return []
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     os.truncate(file, len(whole))
-    return [Photograph.model_validate_json(line) for line in whole.splitlines()]
+    try:
+        return [Photograph.model_validate_json(line) for line in whole.splitlines()]
+    except ValidationError as error:
+        raise InputError(
+            f"{file}: damaged ({first_error(error)}); remove it and run again"
+        ) from None
 
 
 def map_images(

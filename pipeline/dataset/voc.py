@@ -94,7 +94,7 @@ def _image_ids(folder: Path, name: str) -> list[str]:
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         raise InputError(f"{sets}: no list {name}; available: {_listed(_lists(folder))}")
-    ids = [line.split()[0] for line in _lines(path)]
+    ids = [line.split()[0] for line in _lines(folder, path)]
     if not ids:
         raise InputError(f"{path}: empty; expected a list of image ids")
     seen = set()
@@ -122,7 +122,7 @@ def _lists(folder: Path) -> set[str]:
     alone = (
         path
         for path in sets.glob("Main/*.txt")
-        if all(len(line.split()) == 1 for line in _lines(path))
+        if all(len(line.split()) == 1 for line in _lines(folder, path))
     )
     return {path.stem for path in [*sets.glob("Segmentation/*.txt"), *alone]}
 
@@ -145,7 +145,7 @@ def _tags_of_lists(
     seen: dict[str, set[str]] = {image_id: set() for image_id in ids}
     for class_name in classes:
         path = folder / "ImageSets" / "Main" / f"{class_name}_{name}.txt"
-        flags = _flags(path)
+        flags = _flags(folder, path)
         for image_id in ids:
             if image_id not in flags:
                 raise InputError(f"{path}: no tag for {image_id}; try the tags in Annotations")
@@ -154,12 +154,10 @@ def _tags_of_lists(
     return seen
 
 
-def _flags(path: Path) -> dict[str, str]:
+def _flags(folder: Path, path: Path) -> dict[str, str]:
     """Map image ids to 1 (present), 0 (only difficult objects) or -1 (absent)."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; each class needs one per list")
     flags = {}
-    for line in _lines(path):
+    for line in _lines(folder, path):
         image_id, *rest = line.split()
         if rest not in (["1"], ["0"], ["-1"]):
             raise InputError(f"{path}: '{line}': expected an image id and 1, 0 or -1")
@@ -271,9 +269,11 @@ def _mask_file(folder: Path, of: Literal["Object", "Class"], image_id: str) -> P
     return folder / f"Segmentation{of}" / f"{image_id}.png"
 
 
-def _lines(path: Path) -> list[str]:
-    """Read the lines of a text file that are not blank."""
-    text = files.read_text(path, MAX_TEXT_BYTES, "no such file")
+def _lines(folder: Path, path: Path) -> list[str]:
+    """Read the lines of a list or of a file of tags that are not blank."""
+    missing = "no such file; each class needs one per list"
+    inside = files.inside(folder, path.relative_to(folder).as_posix(), missing)
+    text = files.read_text(inside, MAX_TEXT_BYTES, missing)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

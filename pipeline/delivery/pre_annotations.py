@@ -201,10 +201,11 @@ def sureness(score: NDArray[np.floating[Any]], missing: int) -> float:
 def _table(photographs: Sequence[_Photograph]) -> bytes:
     """Return a CSV table of photographs, how sure their masks are, and how many there are."""
     lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
+    # Names in quotes: otherwise, a carriage return in a name would end the row.
+    table = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     table.writerow(["image", "score", "masks"])
     for score, file, count, _ in photographs:
         # The same file, but no formula for a spreadsheet.
         name = f"./{file}" if files.is_formula(file) else file
-        table.writerow([name, f"{score:.4f}", count])
+        table.writerow([name, round(score, 4), count])
     return lines.getvalue().encode("utf-8", "backslashreplace")

@@ -8,6 +8,7 @@ or a list of polygons. Results are read one at a time and kept as compressed run
 """
 
 import reprlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -109,18 +110,23 @@ def _photographs(path: Path, lists: set[str], split: Split) -> dict[str, Photogr
     by_id = {photograph.id: photograph for photograph in split.photographs}
     if "images" not in lists:
         return by_id
-    by_name = {PurePosixPath(p.file).name: p for p in split.photographs}
+    by_file = {photograph.file: [photograph] for photograph in split.photographs}
+    by_name: dict[str, list[Photograph]] = defaultdict(list)
+    for photograph in split.photographs:
+        by_name[PurePosixPath(photograph.file).name].append(photograph)
     by_number: dict[str, Photograph] = {}
     for image in _items(path, "images.item"):
         known = isinstance(image, dict)
         if not (known and isinstance(image.get("file_name"), str) and _is_id(image.get("id"))):
             raise InputError(f"{path}: images: each must have an id and a file_name")
-        name, number = PurePosixPath(image["file_name"]).name, str(image["id"])
-        if name not in by_name:
-            raise InputError(f"{path}: images: {name} is not a photograph of the split")
+        file, number = image["file_name"], str(image["id"])
+        found = by_file.get(file) or by_name[PurePosixPath(file).name]
+        if len(found) != 1:
+            count = f"{len(found)} photographs" if found else "not a photograph"
+            raise InputError(f"{path}: images: {file} is {count} of the split")
         if number in by_number:
             raise InputError(f"{path}: images: id {number} occurs twice")
-        by_number[number] = by_name[name]
+        by_number[number] = found[0]
     return by_number or by_id
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.common import runtime
-from pipeline.common.errors import InputError
+from pipeline.common.errors import InputError, first_line
 from pipeline.common.progress import track
 from pipeline.training.batches import Samples, load_batches, make_loader
 from pipeline.training.distributed import Processes, join, share_batch_statistics
@@ -229,11 +229,18 @@ class _Run:
             ) from None
 
     def resume(self, path: Path) -> None:
-        """Load the checkpoint if there is one."""
+        """Load the checkpoint if there is one. Raises InputError if it is damaged."""
         if not path.exists():
             return
+        try:
+            self._load(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch.load raises various errors for damaged files
+            raise InputError(
+                f"{path}: damaged ({first_line(error)}); remove it and run again"
+            ) from None
+
+    def _load(self, state: dict[str, Any]) -> None:
         device = next(self.network.parameters()).device
-        state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])

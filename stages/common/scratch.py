@@ -158,15 +158,18 @@ def _last_touched(folder: Path) -> float:
 def load_or_compute(folder: Path, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Load a result from the scratch folder, or compute it and keep it there as JSON.
 
+    What is kept there but is no JSON is computed again.
+
     Returns
     -------
     The result as it is in JSON: arrays and tuples are lists, dataclasses are dictionaries.
     """
     path = folder / ".results" / f"{name}.json"
-    if not path.exists():
-        result = json.dumps(function(*arguments), default=_plain)
-        files.write_bytes(path, result.encode())
-    return json.loads(path.read_bytes())
+    with suppress(FileNotFoundError, ValueError):
+        return json.loads(path.read_bytes())
+    result = json.dumps(function(*arguments), default=_plain)
+    files.write_bytes(path, result.encode())
+    return json.loads(result)
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.artifacts.compact import LARGE, LEVELS, expand, quantize, write_compact
 from pipeline.artifacts.weights import load_weights, read_description, write_weights
+from pipeline.common.errors import InputError
 
 
 class Widths(BaseModel):
@@ -57,12 +59,15 @@ def test_a_file_that_is_not_compact_is_not_changed():
     assert expand(state) == state
 
 
+def test_scales_that_would_make_a_matrix_far_larger(tmp_path):
+    state = {"0.weight": torch.ones(10**6, 1, dtype=torch.int8)}
+    save_file(state | {"0.weight:scale": torch.ones(1, 10**6)}, tmp_path / "w")
+    with pytest.raises(InputError, match=r"/w: .*0\.weight:scale is not one scale"):
+        load_weights(tmp_path / "w", network())
+
+
 @pytest.mark.parametrize("missing", ["0.weight", "0.weight:scale"])
 def test_a_compact_file_without_a_tensor_is_refused(tmp_path, missing):
-    from safetensors.torch import load_file, save_file
-
-    from pipeline.common.errors import InputError
-
     write_weights(tmp_path / "all.safetensors", network(), Widths(wide=256))
     write_compact(tmp_path / "all.safetensors", tmp_path / "compact.safetensors")
     state = load_file(tmp_path / "compact.safetensors")

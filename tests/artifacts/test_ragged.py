@@ -161,6 +161,14 @@ def test_a_writer_goes_on_where_one_was_killed_and_leaves_the_same_bytes(tmp_pat
     assert write_peaks(tmp_path / "cut", 8) == whole
 
 
+def test_the_bytes_do_not_depend_on_the_order_in_which_a_file_system_lists_files(
+    tmp_path, monkeypatch
+):
+    whole, glob = write_peaks(tmp_path / "one", 4), Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *of: reversed(list(glob(*of))))
+    assert write_peaks(tmp_path / "other", 4) == whole
+
+
 def test_xarray_opens_a_part_with_named_dimensions(tmp_path):
     write_peaks(tmp_path / "store", 3)
     part = xarray.open_zarr(tmp_path / "store" / "part_00000", consolidated=False)

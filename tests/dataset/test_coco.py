@@ -105,6 +105,16 @@ def test_masks_are_the_truth_and_crowds_are_void(tmp_path):
     assert not masks.decode([first.void_mask()], HEIGHT, WIDTH).any()
 
 
+def test_spaces_around_a_category_are_not_of_its_name(tmp_path):
+    spaced = document()
+    spaced["categories"][1]["name"] = " cat"
+    path = write(tmp_path / "instances.json", spaced)
+    plain = write(tmp_path / "plain.json", document())
+    classes = ("cat", "dog")
+    expected = coco_target.read_truth(plain, photographs(), classes)
+    assert coco_target.read_truth(path, photographs(), classes) == expected
+
+
 def test_other_classes_are_no_truth(tmp_path):
     path = write(tmp_path / "instances.json", document())
     truth = coco_target.read_truth(path, photographs(), ("dog",))

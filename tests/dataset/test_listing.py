@@ -59,6 +59,13 @@ def test_names_are_found_however_their_letters_are_composed(root):
     assert found.samefile(root / decomposed)
 
 
+@pytest.mark.parametrize("line", [b'{"id": 1}', b"\x80\x04N."])
+def test_a_damaged_note_of_an_interrupted_index_is_named(root, line):
+    (root / "notes").write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=r"/notes: damaged \(.*\); remove it and run again"):
+        listing.index(Listing(root, ()), ("cat",), "train", root / "notes")
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_size_is_that_of_the_upright_photograph(root, monkeypatch, suffix):
     monkeypatch.setattr(listing, "ordered_map", lambda call, items, workers: map(call, items))

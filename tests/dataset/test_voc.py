@@ -292,6 +292,13 @@ def test_an_annotation_that_is_no_file_of_the_folder(folder, tmp_path_factory, k
         voc.read_list(folder, "train", (), "annotations")
 
 
+@pytest.mark.parametrize("name", ["Segmentation/train", "Main/dog_train"])
+def test_a_list_that_is_a_link_out_of_the_folder(folder, tmp_path_factory, name):
+    path = folder / f"ImageSets/{name}.txt"
+    path.symlink_to(path.rename(tmp_path_factory.mktemp("outside") / "list.txt"))
+    refused(folder, rf"{name}\.txt: a link to a file outside")
+
+
 def test_a_truncated_photograph_is_named(folder):
     path = folder / "JPEGImages/b.jpg"
     path.write_bytes(path.read_bytes()[:-100])

@@ -77,6 +77,11 @@ def test_it_is_smaller_than_its_parts_and_says_what_it_is(parts, box):
         ({"predictions": {}}, r"or of another version \(predictions\.min_score: Field required\)"),
         ({"classifier": {**PRM.model_dump(), "classes": ["cow"]}}, "classifier have other classes"),
         ({"calibration": Calibration.off(("cow",)).model_dump()}, "calibration have other classes"),
+        ({"calibration": {**CALIBRATION.model_dump(), "powers": [1]}}, "1 powers for 2 classes"),
+        (
+            {"calibration": {**CALIBRATION.model_dump(), "powers": [1, "inf"]}},
+            r"calibration\.powers\.1: Input should be a finite number",
+        ),
     ],
 )
 def test_another_version_and_other_classes(box, changes, message):

@@ -4,6 +4,7 @@ The importers are large and are not requirements of the tests. docs/correct-mask
 install them, and what they read.
 """
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
 from pipeline.artifacts.instances import Instances
-from pipeline.common import masks
+from pipeline.common import files, masks
 from pipeline.delivery.formats import Prediction
 from pipeline.delivery.pre_annotations import PreAnnotationFiles, PreAnnotations, sureness
 
@@ -134,16 +135,26 @@ def test_the_labels_of_each_tool_are_the_classes(written):
 
 
 def test_what_is_least_sure_comes_first(written):
-    header, *rows = (written / "order.csv").read_text().splitlines()
-    assert header == "image,score,masks"
-    assert rows == [
-        "missed.png,0.0000,0",
-        "deep/#1 ä.png,0.5000,2",
-        "sure.png,0.8000,3",
-        "./=nothing.png,1.0000,0",
+    assert (written / "order.csv").read_text().splitlines() == [
+        '"image","score","masks"',
+        '"missed.png",0.0,0',
+        '"deep/#1 ä.png",0.5,2',
+        '"sure.png",0.8,3',
+        '"./=nothing.png",1.0,0',
     ]
     scores = [task["predictions"][0]["score"] for task in tasks(written).values()]
     assert scores == pytest.approx([0, 0.5, 0.8, 1])
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\n=1.png", '"=1,.png', "\r=1.png", "\t=1.png"])
+def test_a_row_is_a_photograph_whatever_its_name(tmp_path, name):
+    collected = PreAnnotations(CLASSES, tmp_path, "a test")
+    collected.add(name, HEIGHT, WIDTH, Instances.none())
+    collected.write(tmp_path)
+    with (tmp_path / "order.csv").open(newline="") as file:
+        _, (read, *_) = csv.reader(file)
+    assert read.removeprefix("./") == name
+    assert not files.is_formula(read)
 
 
 def test_a_class_without_a_mask_counts_as_not_sure():

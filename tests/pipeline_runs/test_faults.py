@@ -5,7 +5,10 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,7 +16,16 @@ import yaml
 
 from pipeline.common.errors import InputError
 from stages.common.shelf import Shelf
-from tests.support.running import copy_without, run_here, script, shelf, start, wait_until, waiting
+from tests.support.running import (
+    copy_without,
+    run,
+    run_here,
+    script,
+    shelf,
+    start,
+    wait_until,
+    waiting,
+)
 from tests.support.training_project import make
 
 
@@ -44,6 +56,32 @@ def test_a_full_disk(project, undisturbed):
     said = last_line(start(project, *script("peaks"), preexec_fn=limit))
     assert said.startswith("peaks: ")
     assert said.endswith("File too large; finished work is kept: make room and run again")
+    goes_on(project, undisturbed)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk, which a test can fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("blocks", [0, 40])
+def test_a_disk_that_is_full_from_the_start_or_after_some_images(undisturbed, disk, blocks):
+    project = copy_without(undisturbed, disk / "project", "peaks")
+    (project / ".scratch" / "peaks").mkdir(parents=True)
+    others = disk / "other files"
+    with others.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - blocks * 4096)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_here(project, "peaks")
+    assert bool(waiting(project, "peaks")) == bool(blocks)
+    others.unlink()
     goes_on(project, undisturbed)
 
 
@@ -103,6 +141,23 @@ def test_two_runs_at_once(project, undisturbed):
     assert shelf(project, "peaks") == shelf(undisturbed, "peaks")
 
 
+def test_two_dvc_repro_at_once(project, undisturbed):
+    run(project, "dvc", "init", "--no-scm", "--quiet")
+    command = ("dvc", "repro", "--single-item", "peaks")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    first = start(project, *command, PATH=path, DVC_NO_ANALYTICS="1")
+    wait_until(lambda: list(project.glob(".scratch/peaks/*/.inputs.json")), first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = run(project, *command, check=False)
+    os.killpg(first.pid, signal.SIGCONT)
+    assert second.returncode
+    assert "is busy" in second.stderr
+    assert "Traceback" not in second.stdout + second.stderr
+    said, _ = first.communicate()
+    assert first.returncode == 0, said
+    assert shelf(project, "peaks") == shelf(undisturbed, "peaks")
+
+
 def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):
     """Between any two steps of putting something on the shelf: the old, the new, or nothing."""
     place = tmp_path / "data" / "peaks"
@@ -131,6 +186,34 @@ def test_the_shelf_is_whole_wherever_a_run_is_killed(tmp_path, monkeypatch):
         if steps < 2:  # what was finished is there for the next run
             Shelf(tmp_path).publish(tmp_path / "work" / "peaks", "peaks")
             assert (place / "two").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        ("photographs/20.jpg", r"^photographs/20\.jpg: no such image"),
+        ("data/prm/weights.safetensors", r"^data/prm/weights\.safetensors: "),
+        ("data/dataset/train.json", r"^data/dataset/train\.json: changed while"),
+        ("params.yaml", r"^params\.yaml: "),
+    ],
+)
+def test_a_file_that_is_removed_while_a_stage_runs_is_named(
+    project, undisturbed, monkeypatch, removed, named
+):
+    file, kept = project / removed, project / "kept"
+    module = importlib.import_module("stages.peaks")
+    fill = module.fill
+
+    def remove(*arguments, **options):
+        file.rename(kept)
+        fill(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fill", remove)
+        with pytest.raises(InputError, match=named):
+            run_here(project, "peaks")
+    kept.rename(file)
+    goes_on(project, undisturbed)
 
 
 @pytest.mark.parametrize(

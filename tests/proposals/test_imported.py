@@ -59,6 +59,29 @@ def test_a_whole_coco_file_by_file_name(write):
     assert found["c"].score.tolist() == [0.25]
 
 
+def of_folders(*files):
+    """A split with these files, each named after its folder."""
+    (first, *_) = SPLIT.photographs
+    photographs = [first.model_copy(update={"id": f[0], "file": f}) for f in files]
+    return SPLIT.model_copy(update={"photographs": tuple(photographs)})
+
+
+def test_photographs_of_one_name_are_told_apart_by_their_folders(write):
+    files = ("a/one.jpg", "b/one.jpg", "one.jpg")
+    images = [{"id": n, "file_name": file} for n, file in enumerate(files)]
+    annotations = [result(n, COMPRESSED, n / 4) for n in range(3)]
+    path = write({"images": images, "annotations": annotations})
+    found = read_proposals(path, of_folders(*files), 10)
+    assert [of.score.tolist() for of in found.values()] == [[0], [0.25], [0.5]]
+
+
+@pytest.mark.parametrize("name", ["one.jpg", "c/one.jpg"])
+def test_a_name_that_two_photographs_have_is_refused(write, name):
+    path = write({"images": [{"id": 1, "file_name": name}], "annotations": []})
+    with pytest.raises(InputError, match=f"images: {name} is 2 photographs of the split"):
+        read_proposals(path, of_folders("a/one.jpg", "b/one.jpg"), 10)
+
+
 def test_the_best_come_first_and_no_more_than_asked_for(write):
     path = write([result("a", COMPRESSED, score) for score in (0.1, 0.9, 0.5, 0.7)])
     proposals = read_proposals(path, SPLIT, 3)["a"]

@@ -2,8 +2,10 @@
 
 import json
 import math
+import pickle
 
 import numpy as np
+import pytest
 
 from pipeline.evaluation.by_size import Overlaps
 from pipeline.evaluation.intervals import Estimates
@@ -33,3 +35,11 @@ def test_a_result_is_kept_as_json_and_loaded_as_it_was_computed(tmp_path):
     assert computed == [1]
     (kept,) = (tmp_path / ".results").iterdir()
     json.loads(kept.read_bytes())  # no code in it could be run
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', pickle.dumps({"a": 1})])
+def test_what_is_no_result_is_computed_again(tmp_path, content):
+    (tmp_path / ".results").mkdir()
+    (tmp_path / ".results" / "name.json").write_bytes(content)
+    for function in (lambda: {"a": 2}, pytest.fail):
+        assert load_or_compute(tmp_path, "name", function) == {"a": 2}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import signal
 import subprocess
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
     assert kept["step"] == 4
     resumed, _ = train(tmp_path / "cut")
     assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", pickle.dumps({"step": 1})])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: damaged \(.*\); remove it and run"):
+        train(tmp_path)
 
 
 @pytest.mark.parametrize("wanted", ["often", "-1", "nan"])

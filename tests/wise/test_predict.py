@@ -269,7 +269,16 @@ def save_with(source, target, classes):
         described = json.loads(opened.metadata()["description"])
     for part in ("detector", "classifier", "calibration", "refined_calibration"):
         described[part]["classes"] = classes
+    for part in ("calibration", "refined_calibration"):
+        described[part]["powers"] = [1] * len(classes)
     save_file(load_file(source), target, {"description": json.dumps(described)})
+
+
+def test_what_a_detector_says_of_itself_is_one_line(holiday, boxed):
+    save_with(boxed / "pets.safetensors", boxed / "zoo.safetensors", ["cat\n\x1b[2J", "dog"])
+    words = ("--out", "out", "--weights", "zoo")
+    (line,) = predict(holiday / "b.jpg", *words, score=0.9).stderr.splitlines()[:1]
+    assert line.startswith(r"detector zoo: cat\n\x1b[2J, dog; trained on the tags of 9 photographs")
 
 
 def test_three_lines_of_python(holiday, boxed):
