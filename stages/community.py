@@ -46,4 +46,4 @@ def train(shelf: Shelf, parameters: CommunityParameters, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="community.schedule.batch_size")

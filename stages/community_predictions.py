@@ -39,6 +39,7 @@ def main() -> None:
                         partial(PhotographFile.of, split),
                         split.photographs,
                         title,
+                        on_device=True,
                     )
             print(
                 f"community_predictions: {store.rows} instances in {store.finished} {name} images"
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, memory="community_predictions.max_size")

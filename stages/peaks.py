@@ -5,7 +5,7 @@ from functools import partial
 from pipeline.artifacts.peaks import PeakWriter
 from pipeline.artifacts.split import Photograph
 from pipeline.classifier.peaks import PeaksParameters, TaggedPhotograph, peaks_of
-from pipeline.execution.photographs import fill
+from pipeline.execution.photographs import fill_together
 from stages.common.parameters import read_parameters
 from stages.common.run import run
 from stages.common.scratch import check_inputs, scratch
@@ -25,7 +25,7 @@ def main() -> None:
     with scratch("peaks") as unfinished:
         place = unfinished / "peaks"
         with PeakWriter(place / "train", split.classes, parameters.model_dump()) as store:
-            fill(store, find, tagged, split.photographs, "peaks", on_device=True)
+            fill_together(store, find, tagged, split.photographs, "peaks")
         check_inputs(unfinished)
         shelf.publish(place, "peaks")
     print(f"peaks: {store.rows} in {len(split.photographs)} images, {store.empty} images without")

@@ -135,7 +135,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     prm = untrained(few, settings.prm)
     with runtime.device_memory("prm.schedule.batch_size"):
         seconds["prm"], stored = _classifier(prm, few, settings.prm, train)
-    mask_rcnn_training = detector_training("mask_rcnn", few, _InTheMiddle(few), settings.mask_rcnn)
+    mask_rcnn_training = detector_training("mask_rcnn", few, InTheMiddle(few), settings.mask_rcnn)
     with runtime.device_memory("mask_rcnn.schedule.batch_size"):
         seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
     detector = mask_rcnn_training.network
@@ -151,14 +151,15 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
         propose = _proposer(splits["train"], settings.proposals)
 
     if settings.community.enabled:
-        boxes = _RandomBoxes(few, settings.proposals.max_proposals)
+        boxes = RandomBoxes(few, settings.proposals.max_proposals)
         community = community_training(few, boxes, settings.community)
-        seconds["community"] = _seconds(community, train)
+        with runtime.device_memory("community.schedule.batch_size"):
+            seconds["community"] = _seconds(community, train)
         stored += _bytes(community.network)
         look = partial(_detect, few, community.network, boxes, settings.community_predictions)
-        with _one_thread():
+        with _one_thread(), runtime.device_memory("community_predictions.max_size"):
             looking = median(_timed(look, photograph)[1] for photograph in few.photographs)
-        seconds["community_predictions"] = (train + val) * looking / runtime.workers()
+        seconds["community_predictions"] = (train + val) * looking / _at_once()
 
     rehearse = partial(_rehearse, few, prm, propose, detector, settings)
     with _one_thread(), runtime.device_memory("prm.image_size or proposals.sharpmask.max_scale"):
@@ -201,7 +202,7 @@ def _few(split: Split) -> Split:
     return split.model_copy(update={"photographs": tuple(spread)})
 
 
-class _InTheMiddle:
+class InTheMiddle:
     """Stand-in for the unknown pseudo masks: one object in the middle of the image per tag."""
 
     def __init__(self, split: Split) -> None:
@@ -277,7 +278,7 @@ def _seconds(training: Training[Any], items: int) -> float:
     return schedule.epochs * items / schedule.batch_size * a_step
 
 
-class _RandomBoxes:
+class RandomBoxes:
     """Stand-in for the boxes of proposals: as many as are used, anywhere in the photograph."""
 
     def __init__(self, split: Split, count: int) -> None:
@@ -348,7 +349,7 @@ def _rehearse(
 def _detect(
     few: Split,
     network: Community,
-    boxes: _RandomBoxes,
+    boxes: RandomBoxes,
     parameters: CommunityPredictionsParameters,
     photograph: Photograph,
 ) -> Instances:

@@ -86,7 +86,7 @@ class Evaluated:
     def row(self, photograph: Photograph, min_score: float) -> Row:
         """Collect the results for a photograph; compute its peaks and pseudo masks."""
         tagged = TaggedPhotograph(self.split.path(photograph), self.split.labels(photograph))
-        peaks = peaks_of(self._classifier, self._peaks, tagged)
+        (peaks,) = peaks_of(self._classifier, self._peaks, [tagged])
         proposals = self._proposals.proposals(photograph.id)
         generator = image_generator(self._sampler.seed, photograph.id)
         draws = draw(peaks, proposals, self._sampler, generator)

@@ -1,5 +1,6 @@
 """Inference with the trained classifier."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,11 +36,18 @@ def as_input(network: Prm, image: NDArray[np.uint8], image_size: int | None = No
     InputError
         If the backbone cannot divide images of this size.
     """
+    return as_inputs(network, [image], image_size)
+
+
+def as_inputs(
+    network: Prm, images: Sequence[NDArray[np.uint8]], image_size: int | None = None
+) -> Tensor:
+    """Convert m images to the input of the classifier, float32 (m, 3, ...), see `as_input`."""
     device = next(network.parameters()).device
     size = image_size or network.description.image_size
     network.check_size(size)
-    warped = warp(image, size)
-    pixels = torch.from_numpy(warped.copy()).permute(2, 0, 1)[None]
+    warped = [warp(image, size) for image in images]
+    pixels = torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2)
     if runtime.on_gpu(device):
         pixels = pixels.pin_memory()  # its copy then does not wait for the GPU
     return runtime.channels_last(pixels, device) / 255

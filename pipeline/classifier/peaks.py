@@ -1,6 +1,6 @@
 """Peaks of a photograph's tagged classes, and their peak response maps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.artifacts.peaks import Peaks
-from pipeline.classifier.inference import as_input, classifier
+from pipeline.classifier.inference import as_inputs, classifier
 from pipeline.classifier.network import STRIDE, Prm, find_peaks
 from pipeline.classifier.peak_response import PeakBackpropagation
 from pipeline.common import runtime
@@ -56,16 +56,30 @@ class TaggedPhotograph(NamedTuple):
     labels: list[int]
 
 
-def peaks_of(weights: Path, parameters: PeaksParameters, photograph: TaggedPhotograph) -> Peaks:
-    """Find the peaks of a photograph's tagged classes with the classifier of a weights file."""
-    network = classifier(weights)
-    return locate(network, read_image(photograph.file), photograph.labels, parameters)
+def peaks_of(
+    weights: Path, parameters: PeaksParameters, photographs: Sequence[TaggedPhotograph]
+) -> list[Peaks]:
+    """Find the peaks of photographs' tagged classes with the classifier of a weights file."""
+    images = [read_image(photograph.file) for photograph in photographs]
+    labels = [photograph.labels for photograph in photographs]
+    return locate_all(classifier(weights), images, labels, parameters)
 
 
 def locate(
-    network: Prm, image: NDArray[np.uint8], labels: list[int], parameters: PeaksParameters
+    network: Prm, image: NDArray[np.uint8], labels: Sequence[int], parameters: PeaksParameters
 ) -> Peaks:
-    """Find the peaks of the given classes in an image, uint8 (h, w, 3).
+    """Find the peaks of the given classes in an image, see `locate_all`."""
+    (peaks,) = locate_all(network, [image], [labels], parameters)
+    return peaks
+
+
+def locate_all(
+    network: Prm,
+    images: Sequence[NDArray[np.uint8]],
+    labels: Sequence[Sequence[int]],
+    parameters: PeaksParameters,
+) -> list[Peaks]:
+    """Find the peaks of the given classes in each of some images, uint8 (h, w, 3).
 
     Peaks are found in class response maps that are averaged over scales and mirror images. Their
     response maps are computed at the size of training, by default by propagating back from the
@@ -76,11 +90,11 @@ def locate(
     InputError
         If the backbone cannot divide a size, or does not allow backpropagation from peaks.
     """
-    pixels = as_input(network, image)
+    pixels = as_inputs(network, images)
     backpropagation = _backpropagation(network, pixels) if parameters.response == "peak" else None
     own = backpropagation.maps if backpropagation else _class_maps(network, pixels)
     # All maps are copied once. To select peaks on a GPU, the host would wait for it several times.
-    maps = _average(network, image, own, parameters).cpu()
+    maps = _average(network, images, own, parameters).cpu()
     peaks = _select(maps, labels, parameters.min_relative_height)
     if backpropagation:
         responses = backpropagation.responses(
@@ -88,15 +102,22 @@ def locate(
         )
     else:
         responses = _class_responses(maps, peaks, pixels.shape[-1] // parameters.response_stride)
-    _, label, row, column = peaks.numpy().T
+    heights, response = maps[tuple(peaks.T)].numpy(), responses.cpu().numpy()
     rows, columns = maps.shape[-2:]
-    return Peaks(
-        label=label.astype(np.int16),
-        y=((row + 0.5) * image.shape[0] / rows).astype(np.int32),
-        x=((column + 0.5) * image.shape[1] / columns).astype(np.int32),
-        value=maps[0, label, row, column].numpy(),
-        response=responses.cpu().numpy(),
-    )
+    found = []
+    for number, image in enumerate(images):
+        of_image = peaks[:, 0].numpy() == number
+        _, label, row, column = peaks.numpy()[of_image].T
+        found.append(
+            Peaks(
+                label=label.astype(np.int16),
+                y=((row + 0.5) * image.shape[0] / rows).astype(np.int32),
+                x=((column + 0.5) * image.shape[1] / columns).astype(np.int32),
+                value=heights[of_image],
+                response=response[of_image],
+            )
+        )
+    return found
 
 
 def _backpropagation(network: Prm, pixels: Tensor) -> PeakBackpropagation:
@@ -137,7 +158,7 @@ def _class_responses(maps: Tensor, peaks: Tensor, cells: int) -> Tensor:
 @runtime.without_tf32()
 @torch.inference_mode()
 def _average(
-    network: Prm, image: NDArray[np.uint8], own: Tensor, parameters: PeaksParameters
+    network: Prm, images: Sequence[NDArray[np.uint8]], own: Tensor, parameters: PeaksParameters
 ) -> Tensor:
     """Average class response maps over all scales, and over mirror images if these are wanted.
 
@@ -145,11 +166,11 @@ def _average(
 
     Parameters
     ----------
-    own : maps of the image at the size of training, float (1, C, h, w).
+    own : maps of the m images at the size of training, float (m, C, h, w).
 
     Returns
     -------
-    float (1, C, h, w), on the same grid.
+    float (m, C, h, w), on the same grid.
     """
 
     def on_grid(pixels: Tensor) -> Tensor:
@@ -160,15 +181,15 @@ def _average(
     own_size = network.description.image_size
     maps = []
     for size in parameters.scales or (own_size,):
-        pixels = as_input(network, image, size)
+        pixels = as_inputs(network, images, size)
         maps.append(own if size == own_size else on_grid(pixels))
         if parameters.flip:
             maps.append(on_grid(pixels.flip(-1)).flip(-1))
     return torch.stack(maps).mean(0)
 
 
-def _select(maps: Tensor, labels: list[int], min_relative_height: float) -> Tensor:
-    """Select the peaks of the given classes that are high enough.
+def _select(maps: Tensor, labels: Sequence[Sequence[int]], min_relative_height: float) -> Tensor:
+    """Select the peaks of the given classes of each image that are high enough.
 
     Where the maximum of a map is not above 0, it is the only peak: the class is present
     according to the tag.
@@ -180,5 +201,6 @@ def _select(maps: Tensor, labels: list[int], min_relative_height: float) -> Tens
     highest = maps.amax((2, 3), keepdim=True)
     threshold = torch.where(highest > 0, min_relative_height * highest, highest)
     selected = torch.zeros_like(maps, dtype=torch.bool)
-    selected[:, labels] = True
+    for of_image, given in zip(selected, labels, strict=True):
+        of_image[list(given)] = True
     return (find_peaks(maps) & (maps >= threshold) & selected).nonzero()

@@ -90,16 +90,20 @@ def autocast(where: torch.device) -> torch.autocast:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute convolutions of float32 tensors in float32 on a GPU.
+    """Compute convolutions and matrix products of float32 tensors in float32 on a GPU.
 
-    By default, cuDNN rounds their inputs to the 10 bits of TF32.
+    By default, cuDNN rounds their inputs to the 10 bits of TF32. cuBLAS does so if torch was told
+    to, as by `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`, which NVIDIA's containers set.
     """
-    allowed = torch.backends.cudnn.allow_tf32
+    convolutions = torch.backends.cudnn.allow_tf32
+    products = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
 
 
 @contextmanager

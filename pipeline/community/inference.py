@@ -162,7 +162,9 @@ def _masks(
         in_boxes = torch.stack(of_views).mean(0)
     else:
         in_boxes = boxes.new_ones(len(boxes), *cells)
-    pasted = paste_masks_in_image(in_boxes[:, None], boxes, size)[:, 0]
+    # Boxes on the CPU: a mask is pasted at integer coordinates, and to read them from a GPU is to
+    # wait.
+    pasted = paste_masks_in_image(in_boxes[:, None], boxes.cpu(), size)[:, 0]
     return above(pasted, architecture.mask_threshold)
 
 

@@ -1,7 +1,8 @@
 """Apply a function to many photographs, in local processes or on a Dask cluster."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 from pipeline.artifacts.split import Photograph
@@ -9,6 +10,9 @@ from pipeline.common import runtime
 from pipeline.common.progress import track
 from pipeline.execution.cluster import cluster_map
 from pipeline.execution.pool import ordered_map
+
+# Photographs whose work a GPU does at once, which bounds its memory.
+GPU_BATCH = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,6 +46,26 @@ def fill(
         store.add(photograph.id, photograph.height, photograph.width, result)
 
 
+def fill_together(
+    store: Store[Result],
+    function: Callable[[Sequence[Item]], Sequence[Result]],
+    item: Callable[[Photograph], Item],
+    photographs: Sequence[Photograph],
+    what: str,
+) -> None:
+    """Add the results of a function of several photographs, which computes on the device.
+
+    It is called with a list of items, and returns a result for each: on a GPU for `GPU_BATCH`
+    photographs at a time, on a CPU for each by itself. See `map_photographs`.
+    """
+    remaining = photographs[store.finished :]
+    items, size = map(item, remaining), GPU_BATCH if runtime.on_gpu(runtime.device()) else 1
+    batches = iter(lambda: list(islice(items, size)), [])
+    results = chain.from_iterable(_computed(function, batches, on_device=True))
+    for photograph, result in _shown(remaining, results, what):
+        store.add(photograph.id, photograph.height, photograph.width, result)
+
+
 def map_photographs(
     function: Callable[[Item], Result],
     item: Callable[[Photograph], Item],
@@ -62,11 +86,19 @@ def map_photographs(
     what : label of the progress bar.
     on_device : whether `function` computes on `runtime.device()`, see `runtime.workers`.
     """
-    items = map(item, photographs)
+    yield from _shown(photographs, _computed(function, map(item, photographs), on_device), what)
+
+
+def _computed(
+    function: Callable[[Item], Result], items: Iterable[Item], on_device: bool
+) -> Iterator[Result]:
     address = os.environ.get("WISE_DASK")
-    results = (
-        cluster_map(function, items, address)
-        if address
-        else ordered_map(function, items, runtime.workers(on_device))
-    )
-    yield from track(zip(photographs, results, strict=True), len(photographs), what)
+    if address:
+        return cluster_map(function, items, address)
+    return ordered_map(function, items, runtime.workers(on_device))
+
+
+def _shown(
+    photographs: Sequence[Photograph], results: Iterable[Result], what: str
+) -> Iterator[tuple[Photograph, Result]]:
+    return track(zip(photographs, results, strict=True), len(photographs), what)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.common import runtime
 from pipeline.execution import photographs
 from pipeline.training import batches
 
@@ -20,32 +19,33 @@ collect_ignore_glob = [] if "PRETEND_GPU" in os.environ else ["test_*.py"]
 def gpu(monkeypatch):
     """Make the pretend GPU the device of the project; gives its module.
 
-    `gpu.waits` is the list of waits so far.
+    `gpu.waits` is the list of waits so far, `gpu.roundings` that of lines that computed in TF32.
     """
     if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices written in Python")
     from tests.device import pretend
 
-    pretend.register()
-    monkeypatch.setattr(runtime, "device", lambda: torch.device(pretend.NAME, 0))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pretend.pin_memory)
-    # In inference mode, operations that consist of others would reach the device whole.
-    monkeypatch.setattr(torch.inference_mode, "__enter__", _no_grad)
     monkeypatch.setattr(photographs, "ordered_map", _without_workers)
     monkeypatch.setattr(batches, "DataLoader", _without_processes)
     monkeypatch.setenv("WISE_WORKERS", "1")
     deterministic = torch.are_deterministic_algorithms_enabled()
-    pretend.waits.clear()
+    rounded = torch.backends.cuda.matmul.allow_tf32
+    # As in NVIDIA's containers, which set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE.
+    torch.backends.cuda.matmul.allow_tf32 = True
     _forget_networks()
-    with pretend.Mode():
+    with pretend.in_use():
         yield pretend
     _forget_networks()
     torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 @pytest.fixture
 def waits_per_image(gpu, monkeypatch):
-    """The waits of each image that a stage computes, after the first, which loads the networks."""
+    """The waits of each call of a stage, for two images in `peaks` and else for one.
+
+    The first call is not among them: it loads the networks.
+    """
     waits = []
 
     def recorded(call, items, workers):
@@ -57,16 +57,12 @@ def waits_per_image(gpu, monkeypatch):
             yield result
 
     monkeypatch.setattr(photographs, "ordered_map", recorded)
+    monkeypatch.setattr(photographs, "GPU_BATCH", 2)
     return waits
 
 
 def _without_workers(call, items, workers):
     return map(call, items)
-
-
-def _no_grad(mode):
-    mode._inference_mode_context = torch.no_grad()
-    mode._inference_mode_context.__enter__()
 
 
 def _without_processes(dataset, num_workers, worker_init_fn, multiprocessing_context, **settings):

@@ -2,19 +2,21 @@
 
 What CUDA refuses is refused: tensors of two devices in one operation, NumPy arrays of tensors on
 the device, non-maximum suppression in bfloat16. Autocast casts in the operations in which CUDA's
-does. Convolutions of float32 tensors round their input to TF32 where cuDNN is allowed to. Copies
-between host and device, and all that makes the host wait for a GPU, are recorded with the line of
-the project that causes them.
+does. Convolutions and matrix products of float32 tensors round their input to TF32 where cuDNN and
+cuBLAS are allowed to. That, and all that makes the host wait for a GPU, is recorded with the line
+of the project that causes it.
 
 It computes at once, on the CPU. So it shows neither races nor the memory and speed of a GPU.
 """
 
 import re
 import sys
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 import torchvision  # noqa: F401 (registers its operations)
@@ -24,6 +26,7 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pipeline.common import runtime
 from tests.support import ROOT
 
 NAME = "pretend"
@@ -48,6 +51,7 @@ READS = {aten.index.Tensor, aten._unsafe_index.Tensor}
 WRITES = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 COPIES = {aten._to_copy.default, aten.copy_.default}
 CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
+PRODUCTS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default}
 
 
 class Wait(NamedTuple):
@@ -62,6 +66,7 @@ class Wait(NamedTuple):
 
 
 waits: list[Wait] = []
+roundings: list[str] = []  # lines of the project that compute in TF32
 _libraries: list[Library] = []  # registrations last as long as these
 
 
@@ -134,7 +139,9 @@ def compute(operation, args, kwargs):
         placed["device"] = torch.device("cpu")
     if placed.get("pin_memory"):
         placed["pin_memory"] = False
-    rounded = operation in CONVOLUTIONS and torch.backends.cudnn.allow_tf32
+    rounded = _is_rounded(operation, tensors)
+    if rounded:
+        roundings.append(_line(sys._getframe()))
 
     def values(leaf):
         if not _on_device(leaf):
@@ -221,6 +228,15 @@ def _copied_here(operation, args, kwargs):
     return here
 
 
+def _is_rounded(operation, tensors):
+    """Whether the input of an operation is rounded to TF32."""
+    if not any(_on_device(tensor) and tensor.dtype == torch.float32 for tensor in tensors):
+        return False
+    if operation in CONVOLUTIONS:
+        return torch.backends.cudnn.allow_tf32
+    return operation in PRODUCTS and torch.backends.cuda.matmul.allow_tf32
+
+
 def _tf32(values):
     """Round float32 to the 10 bits of TF32's mantissa."""
     if values.dtype != torch.float32:
@@ -253,6 +269,27 @@ class _Module(backend_registration._DummyBackendModule):
 
     def set_device(self, device):
         pass
+
+
+@contextmanager
+def in_use():
+    """Make it the device of the project, in this process."""
+    register()
+    waits.clear()
+    roundings.clear()
+    with (
+        patch.object(runtime, "device", lambda: torch.device(NAME, 0)),
+        patch.object(Tensor, "pin_memory", pin_memory),
+        # In inference mode, operations that consist of others would reach the device whole.
+        patch.object(torch.inference_mode, "__enter__", _no_grad),
+        Mode(),
+    ):
+        yield
+
+
+def _no_grad(mode):
+    mode._inference_mode_context = torch.no_grad()
+    mode._inference_mode_context.__enter__()
 
 
 @cache
@@ -295,9 +332,14 @@ def _autocast_as_cuda():
                 operation = getattr(getattr(aten, name), overload or "default")
                 operations.impl(full_name, _casting(operation, dtype), "AutocastPrivateUse1")
     vision = Library("torchvision", "IMPL")
-    for name in ("roi_align", "nms"):
-        operation = getattr(torch.ops.torchvision, name).default
-        vision.impl(name, _casting(operation, torch.float32), "AutocastPrivateUse1")
+    ops = torch.ops.torchvision
+    align = _casting(ops.roi_align.default, torch.float32)
+    kernels = {
+        "roi_align": lambda cells, *rest: align(cells, *rest).to(cells.dtype),
+        "nms": _casting(ops.nms.default, torch.float32),
+    }
+    for name, kernel in kernels.items():
+        vision.impl(name, kernel, "AutocastPrivateUse1")
     _libraries.extend([fallback, operations, vision])
 
 

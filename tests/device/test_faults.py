@@ -12,14 +12,20 @@ import torch
 from pipeline.classifier import inference, network, peak_response, peaks
 from pipeline.classifier.training import prm_loss
 from pipeline.common import runtime
+from pipeline.community import inference as community
+from pipeline.community.network import Community
 from pipeline.detectors.mask_rcnn import inference as detection
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.proposals.sharpmask import inference as proposals
 from pipeline.proposals.sharpmask.network import SharpMask
 from pipeline.training import fit, schedule
 from pipeline.training.distributed import Processes
-from tests.support.tiny import HEIGHT, MASK_RCNN, PRM, SHARPMASK, WIDTH
+from tests.support.tiny import COMMUNITY, HEIGHT, MASK_RCNN, PRM, SHARPMASK, WIDTH
 
+# Of an untrained network, maps are nowhere above the usual threshold.
+LOW_THRESHOLD = COMMUNITY.model_copy(
+    update={"architecture": COMMUNITY.architecture.model_copy(update={"mask_threshold": 0.1})}
+)
 REFUSED = (RuntimeError, TypeError, AssertionError)
 
 
@@ -31,6 +37,7 @@ def networks():
         "prm": network.Prm(PRM, "none").eval(),
         "mask_rcnn": MaskRcnn(MASK_RCNN, "none", min_score=0.0, max_detections=10).eval(),
         "sharpmask": SharpMask(SHARPMASK, "none").eval(),
+        "community": Community(LOW_THRESHOLD, "none").eval(),
     }
     return {name: runtime.channels_last(one, torch.device("cpu")) for name, one in made.items()}
 
@@ -76,14 +83,16 @@ def step(gpu, networks, placed):
 
 
 def find_peaks(gpu, networks, placed):
-    """Peaks and their responses: four waits, and the numbers of a CPU."""
+    """Peaks and responses of two photographs: four waits, no TF32, and the numbers of a CPU."""
     settings = peaks.PeaksParameters(
         min_relative_height=0.0, response="peak", response_stride=4, scales=(64, 96), flip=True
     )
     expected = peaks.locate(networks["prm"], photograph(), [0, 1], settings)
     gpu.waits.clear()
-    found = peaks.locate(placed["prm"], photograph(), [0, 1], settings)
+    gpu.roundings.clear()
+    found, _ = peaks.locate_all(placed["prm"], [photograph()] * 2, [[0, 1], [1]], settings)
     assert len(gpu.waits) <= 4
+    assert not gpu.roundings
     np.testing.assert_array_equal(found.label, expected.label)
     np.testing.assert_allclose(found.response, expected.response, rtol=1e-4, atol=1e-7)
 
@@ -92,6 +101,24 @@ def detect(gpu, networks, placed):
     """Detections of an image: at most 40 waits."""
     gpu.waits.clear()
     found, _ = detection.predict(placed["mask_rcnn"], photograph(), flip=False)
+    assert len(found.masks)
+    assert len(gpu.waits) <= 40
+
+
+def detect_among(gpu, networks, placed):
+    """Detections among the regions of community learning: at most 40 waits."""
+    settings = community.CommunityPredictionsParameters(
+        min_sizes=(64,),
+        max_size=96,
+        max_regions=20,
+        nms_threshold=1.0,
+        min_score=0.0,
+        max_detections=10,
+    )
+    corner = torch.arange(10.0)
+    regions = torch.stack([corner, corner, corner + 50, corner + 40], 1)
+    gpu.waits.clear()
+    found = community.predict(placed["community"], photograph(), regions, settings)
     assert len(found.masks)
     assert len(gpu.waits) <= 40
 
@@ -130,19 +157,19 @@ FAULTS = {
     "a loss that is read at every step": (step, fit._step, "means.sum()}", "means.sum().item()}"),
     "an image that stays on the CPU": (
         find_peaks,
-        inference.as_input,
+        inference.as_inputs,
         "runtime.channels_last(pixels, device)",
         "pixels",
     ),
     "maps that stay on the GPU": (
         find_peaks,
-        peaks.locate,
+        peaks.locate_all,
         "parameters).cpu()",
         "parameters)",
     ),
     "responses as an array without a copy": (
         find_peaks,
-        peaks.locate,
+        peaks.locate_all,
         "responses.cpu().numpy()",
         "responses.numpy()",
     ),
@@ -157,6 +184,12 @@ FAULTS = {
         peak_response.PeakBackpropagation._together,
         "indices.to(start.device, non_blocking=True)",
         "indices",
+    ),
+    "convolutions of responses in TF32": (
+        find_peaks,
+        runtime.without_tf32,
+        "torch.backends.cudnn.allow_tf32 = False",
+        "torch.backends.cudnn.allow_tf32 = True",
     ),
     "boxes that stay on the GPU": (
         detect,
@@ -191,7 +224,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("work", [step, find_peaks, detect, propose, predict_presence])
+@pytest.mark.parametrize(
+    "work", [step, find_peaks, detect, detect_among, propose, predict_presence]
+)
 def test_without_a_fault_nothing_is_noticed(work, gpu, networks, placed):
     work(gpu, networks, placed)
 

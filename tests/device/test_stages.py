@@ -1,7 +1,10 @@
 """Every stage that uses torch, on a pretend GPU."""
 
+import shutil
+
 import pytest
 import torch
+import yaml
 
 from pipeline.artifacts.split import Split
 from pipeline.classifier.training import PrmParameters, fine_tuning, untrained
@@ -13,7 +16,7 @@ from tests.support.running import run_here
 from tests.support.tiny import write_project
 
 # How often the host may wait for the GPU: in a step, and for an image.
-WAITS = {"prm": 0, "sharpmask": 0, "peaks": 4, "predictions": 40}
+WAITS = {"prm": 0, "sharpmask": 0, "peaks": 4, "predictions": 40, "community_predictions": 40}
 
 
 @pytest.fixture
@@ -30,6 +33,12 @@ def images(tmp_path):
     """A project in which the stages that treat each image by itself can run."""
     write_project(tmp_path / "project", images=4)
     return tmp_path / "project"
+
+
+def change(project, stage, **values):
+    parameters = yaml.safe_load((project / "params.yaml").read_text())
+    parameters[stage] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(parameters))
 
 
 @pytest.mark.parametrize("stage", ["prm", "sharpmask"])
@@ -63,6 +72,13 @@ def test_the_classifier_is_trained_in_float32(trainings, gpu):
     assert dtypes == {torch.float32}
 
 
+def test_the_head_of_a_frozen_classifier(trainings, gpu):
+    schedule = yaml.safe_load((trainings / "params.yaml").read_text())["prm"]["schedule"]
+    change(trainings, "prm", schedule={**schedule, "backbone_lr_factor": 0.0})
+    run_here(trainings, "prm")
+    assert (trainings / "data/prm/weights.safetensors").exists()
+
+
 def test_rounds_of_the_detector(trainings, gpu):
     run_here(trainings, "mask_rcnn")
     assert (trainings / "data/mask_rcnn/weights.safetensors").exists()
@@ -83,3 +99,13 @@ def test_stages_that_treat_each_image_by_itself(images, waits_per_image):
         if stage in WAITS:
             assert waits_per_image
             assert max(map(len, waits_per_image)) <= WAITS[stage], waits_per_image
+
+
+def test_community_learning(trainings, gpu, waits_per_image):
+    proposed = trainings / "data/proposals"
+    shutil.copytree(proposed / "train", proposed / "val")
+    run_here(trainings, "community")
+    waits_per_image.clear()
+    run_here(trainings, "community_predictions")
+    assert waits_per_image
+    assert max(map(len, waits_per_image)) <= WAITS["community_predictions"], waits_per_image

@@ -79,9 +79,9 @@ def test_a_worker_forgets_what_an_earlier_run_left_in_its_caches(cluster, tmp_pa
     for seed in (0, 1):
         torch.manual_seed(seed)
         write_weights(tmp_path / "weights.safetensors", Prm(PRM, "none"), PRM)
-        items = [TaggedPhotograph(tmp_path / "image.png", [0])] * 20
+        items = [[TaggedPhotograph(tmp_path / "image.png", [0])]] * 20
         found = list(cluster_map(find, items, cluster.scheduler_address))
-        (height,) = {float(peaks.value.max()) for peaks in found}
+        (height,) = {float(peaks.value.max()) for (peaks,) in found}
         heights.append(height)
     assert heights[0] != heights[1]
 

@@ -240,7 +240,7 @@ def test_an_edit_while_a_stage_runs_ends_it(project, undisturbed, monkeypatch, e
             file.write_text(before + "\n")
 
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("stages.peaks"), "fill", edit)
+        patch.setattr(importlib.import_module("stages.peaks"), "fill_together", edit)
         with pytest.raises(InputError, match=named):
             run_here(project, "peaks")
     assert list(project.glob(".scratch/peaks/*/peaks"))

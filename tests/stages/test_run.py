@@ -16,6 +16,8 @@ TORCH_STAGES = {
     "sharpmask",
     "proposals",
     "retrieval",
+    "community",
+    "community_predictions",
     "mask_rcnn",
     "mask_rcnn_gt",
     "predictions",
