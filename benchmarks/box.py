@@ -45,7 +45,7 @@ def main(weights: str) -> None:
     split, truth = shelf.splits["val"].open(), shelf.truth["val"].open()
     predictor = PhotographPredictor(choose(weights, 0.0).detector)
     results = map_photographs(predictor, split.path, split.photographs, weights, on_device=True)
-    found = {photograph.id: _instances(result) for photograph, result in results}
+    found = {photograph.id: as_instances(result) for photograph, result in results}
     trained = shelf.calibrated("predictions", "val")
     names = mean_names(parameters)
     print("| weights | protocol |", " | ".join(names), "|")
@@ -57,7 +57,7 @@ def main(weights: str) -> None:
             print(f"| {name} | {protocol} | {values} |")
 
 
-def _instances(result: Instances | InputError) -> Instances:
+def as_instances(result: Instances | InputError) -> Instances:
     if isinstance(result, InputError):
         raise result
     return result

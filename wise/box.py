@@ -4,10 +4,15 @@ In the folder of the project:
 
 python -m wise.box sharpmask                                   # weights/sharpmask.safetensors
 python -m wise.box detector animals --preset voc2012-animals   # weights/animals.safetensors
+
+In any project, of photographs of COCO, with the backbone and the size of the stage `prm`:
+
+python -m wise.box others real-data/coco_small                 # weights/others.safetensors
 """
 
 import contextlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -15,7 +20,12 @@ import typer
 from pipeline.artifacts.calibration import Calibration
 from pipeline.artifacts.compact import write_compact
 from pipeline.artifacts.weights import read_description
+from pipeline.classifier.features import compute_features
 from pipeline.classifier.network import PrmDescription
+from pipeline.classifier.others import write_others
+from pipeline.classifier.training import PrmParameters, untrained
+from pipeline.dataset import coco
+from pipeline.dataset.listing import Listing, index
 from pipeline.delivery.boxed import BoxedDescription, write_boxed
 from pipeline.detectors.calibration import CalibrationParameters
 from pipeline.detectors.mask_rcnn.network import MaskRcnnDescription
@@ -53,6 +63,29 @@ def detector(
     _print_size(target)
     for fact in ("trained_on", "preset", "commit"):
         typer.echo(f"{fact}: {getattr(description, fact)}")
+
+
+@app.command()
+def others(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, help="A folder with instances.json and images/."
+        ),
+    ],
+    out: Out = BOX,
+) -> None:
+    """Write features of photographs, from which a classifier learns what shows no class."""
+    target, root_of_images = out.resolve() / "others.safetensors", source.resolve() / "images"
+    (listed,) = coco.read_lists(source / "instances.json", root_of_images, [""]).values()
+    with contextlib.chdir(root()), TemporaryDirectory() as folder:
+        parameters = read_parameters(PrmParameters, "prm")
+        listing = Listing(root_of_images, tuple(listed))
+        split = index(listing, tuple(listing.tags()), "others", Path(folder, "indexed"))
+        network = untrained(split, parameters).eval()
+        features = compute_features(network, split, Path(folder))
+        write_others(target, network.description, parameters.weights, split, features)
+    _print_size(target)
 
 
 def _description(shelf: Shelf, preset: str) -> BoxedDescription:

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ from pipeline.classifier.training import (
     fine_tuning,
     head_training,
     is_frozen,
+    others_for,
     untrained,
 )
 from pipeline.common import masks, runtime
@@ -43,6 +45,7 @@ from pipeline.community.inference import CommunityPredictionsParameters
 from pipeline.community.inference import predict as detect_among
 from pipeline.community.network import Community
 from pipeline.community.training import CommunityParameters, community_training
+from pipeline.dataset.others import with_others
 from pipeline.detectors.mask_rcnn.inference import predict
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
@@ -134,7 +137,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     seconds: dict[str, float] = {}
     prm = untrained(few, settings.prm)
     with runtime.device_memory("prm.schedule.batch_size"):
-        seconds["prm"], stored = _classifier(prm, few, settings.prm, train)
+        seconds["prm"], stored = _classifier(prm, few, splits["train"], settings.prm)
     mask_rcnn_training = detector_training("mask_rcnn", few, InTheMiddle(few), settings.mask_rcnn)
     with runtime.device_memory("mask_rcnn.schedule.batch_size"):
         seconds["mask_rcnn"] = _seconds(mask_rcnn_training, train)
@@ -227,9 +230,13 @@ class InTheMiddle:
 
 
 def _classifier(
-    network: Prm, few: Split, parameters: PrmParameters, photographs: int
+    network: Prm, few: Split, train: Split, parameters: PrmParameters
 ) -> tuple[float, int]:
     """Estimate the seconds of the classifier's training, and the bytes of features it keeps."""
+    if Path(parameters.others).is_dir():
+        with TemporaryDirectory() as folder:
+            train = with_others(train, Path(parameters.others), Path(folder))
+    photographs, others = len(train.photographs), others_for(train, parameters)
     if not is_frozen(parameters):
         return _seconds(fine_tuning(network, few, parameters), photographs), 0
     network.eval()
@@ -244,7 +251,8 @@ def _classifier(
     training = head_training(
         network, few, parameters, lambda item, mirrored: features[item][int(mirrored)]
     )
-    seconds = photographs * computing + _seconds(training, photographs)
+    trained_on = photographs + (len(others) if others else 0)
+    seconds = photographs * computing + _seconds(training, trained_on)
     return seconds, photographs * features[0].nbytes
 
 

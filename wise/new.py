@@ -19,12 +19,16 @@ from wise.preset import DEFAULT, write_preset
 # The pipeline without its tests and documentation.
 CODE = ["pipeline", "stages", "wise", "presets", "weights", "dvc.yaml", "pyproject.toml"]
 CODE += ["requirements.txt", "Makefile", "README.md", "LICENSE", ".gitignore", ".dvcignore"]
-# Not in the papers, but much better with both kinds of proposals, see docs/own-data.md.
+# Not in the papers, but much better, see docs/own-data.md.
 BEYOND_THE_PAPERS = {
     "sampler": {"agreement_power": 32.0, "max_overlap": 0.6},
-    "predictions": {"presence_weight": 0.5, "max_overlap": 0.6},
-    "refinement": {"min_iou": 0.75},
+    "predictions": {"presence_weight": 0.5, "mask_score_weight": 2.0, "max_overlap": 0.6},
+    "calibration": {"enabled": True},
 }
+# With proposals by grouping, only masks that are close to one are replaced by it; those of a
+# SharpMask are good enough to vote, and to say how sure a mask is.
+GROUPED = {"min_iou": 0.75}
+VOTED = {"min_iou": 0.8, "vote": True, "support_weight": 0.5}
 # Trained on masks of COCO, see weights/README.md.
 SHARPMASK = "weights/sharpmask.safetensors"
 PRESET = "own"
@@ -52,6 +56,16 @@ def new(
             "proposal network on, instead of the SharpMask in weights/.",
         ),
     ] = None,
+    others: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="A folder of photographs that show none of the classes, which only the "
+            "classifier learns from. If all photographs in the table show the same class, and "
+            "without this folder, it uses features of photographs of COCO.",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -70,11 +84,15 @@ def new(
         raise InputError(f"{directory}: not empty; a new folder is needed")
     if directory.is_relative_to(images):
         raise InputError(f"{directory}: inside {images}; results must not be among the photographs")
+    if others and images.is_relative_to(others.resolve()):
+        raise InputError(f"--others {others}: the photographs of --images are in it")
     if strict and masks:
         raise InputError("--strict uses nothing that was trained on masks: leave out --masks")
     changes = _changes(images, tags)
     for stage, values in (BEYOND_THE_PAPERS | _proposals(masks, strict)).items():
         changes[stage] = changes.get(stage, {}) | values
+    if others:
+        changes["prm"]["others"] = str(others.resolve())
     # Under another name until it is whole: a copy that ended half-way is never taken for one.
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -113,10 +131,10 @@ def _changes(images: Path, tags: Path) -> dict[str, Any]:
 def _proposals(masks: Path | None, strict: bool) -> dict[str, Any]:
     """Return the changes for proposals by grouping, a new SharpMask, or the one in weights/."""
     if strict:
-        return {"proposals": {"method": "grouping"}}
+        return {"proposals": {"method": "grouping"}, "refinement": GROUPED}
     if masks:
-        return {"sharpmask": {"path": str(masks.resolve())}}
-    return {"proposals": {"source": SHARPMASK}}
+        return {"sharpmask": {"path": str(masks.resolve())}, "refinement": VOTED}
+    return {"proposals": {"source": SHARPMASK}, "refinement": VOTED}
 
 
 def _list_names(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -10,8 +11,10 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
 from pipeline.artifacts.split import Split
-from pipeline.classifier.features import Features
+from pipeline.artifacts.weights import read_description
+from pipeline.classifier.features import Features, feature_shape
 from pipeline.classifier.network import MAX_SIZE, STRIDE, Prm, PrmDescription, peak_scores
+from pipeline.classifier.others import Others, OthersDescription, read_others
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import warp
@@ -35,6 +38,11 @@ class PrmParameters(Parameters):
         le=MAX_SIZE,
         multiple_of=STRIDE,
         description="height and width in pixels to which images are warped",
+    )
+    others: str = Field(
+        min_length=1,
+        description="photographs that show none of the classes: a folder of them, or a file of "
+        "their features, which is only used if every training photograph shows every class",
     )
     upsample: int = Field(
         ge=1,
@@ -87,9 +95,55 @@ class TaggedFeatures(TaggedImages):
         return torch.from_numpy(self._features(item, mirrored))
 
 
+class WithOthers:
+    """Tagged features, and after them those of photographs that show none of the classes."""
+
+    def __init__(self, tagged: TaggedFeatures, others: Others, network: Prm) -> None:
+        self._tagged, self._others = tagged, others
+        _, *self._size = feature_shape(network)
+        self._no_tags = torch.zeros(len(network.description.classes))
+        self.collate = tagged.collate
+
+    def __len__(self) -> int:
+        return len(self._tagged) + len(self._others)
+
+    def __getitem__(self, sample: EpochSample) -> tuple[Tensor, Tensor]:
+        """Return the features, float16 (channels, h, w), and the tags, float32 (C,)."""
+        number = sample.item - len(self._tagged)
+        if number < 0:
+            return self._tagged[sample]
+        return torch.from_numpy(self._others.spread(number, *self._size)), self._no_tags
+
+
 def is_frozen(parameters: PrmParameters) -> bool:
     """Whether the backbone keeps its weights, so that features need to be computed only once."""
     return parameters.schedule.backbone_lr_factor == 0
+
+
+def others_for(split: Split, parameters: PrmParameters) -> Others | None:
+    """Read the features of other photographs if every photograph of a split shows every class.
+
+    Raises
+    ------
+    InputError
+        If they are needed, and are not of the backbone and the size of the parameters.
+    """
+    if any(len(photograph.tags) < len(split.classes) for photograph in split.photographs):
+        return None
+    file = Path(parameters.others)
+    try:
+        description = read_description(file, OthersDescription)
+        for key, value in description.made_with().items():
+            if value != getattr(parameters, key):
+                raise InputError(f"{file} is for prm.{key} = {value}")
+        if not is_frozen(parameters):
+            raise InputError(f"{file} is for prm.schedule.backbone_lr_factor = 0")
+        return read_others(file, split.classes)
+    except InputError as error:
+        raise InputError(
+            f"every training image shows {', '.join(split.classes)}: set prm.others to a folder of "
+            f"photographs without it (wise new --others); not used: {error}"
+        ) from None
 
 
 def fine_tuning(network: Prm, split: Split, parameters: PrmParameters) -> Training[Prm]:
@@ -106,19 +160,33 @@ def fine_tuning(network: Prm, split: Split, parameters: PrmParameters) -> Traini
 
 
 def head_training(
-    network: Prm, split: Split, parameters: PrmParameters, features: Features
+    network: Prm,
+    split: Split,
+    parameters: PrmParameters,
+    features: Features,
+    others: Others | None = None,
 ) -> Training[Prm]:
-    """Set up the training of the heads of a classifier, given the features of a split."""
-    samples = TaggedFeatures(split, parameters.image_size, parameters.seed, features)
+    """Set up the training of the heads of a classifier, given the features of a split.
+
+    Parameters
+    ----------
+    others : of photographs that show none of the classes, if there are not enough in the split.
+    """
+    tagged = TaggedFeatures(split, parameters.image_size, parameters.seed, features)
+    samples = WithOthers(tagged, others, network) if others else tagged
     loss = prm_loss(network, parameters.peak_gradient)
     return Training("prm", network, loss, samples, parameters.schedule, parameters.seed)
 
 
-def untrained(split: Split, parameters: PrmParameters) -> Prm:
+def untrained(split: Split, parameters: PrmParameters, others: int = 0) -> Prm:
     """Build the initial classifier, on the device on which it is trained.
 
     The biases are set so that its predictions are the frequencies of the tags. Otherwise the
     peaks of random maps would predict every class at first, which slows training down.
+
+    Parameters
+    ----------
+    others : number of photographs without tags that are not in the split.
 
     Raises
     ------
@@ -138,7 +206,7 @@ def untrained(split: Split, parameters: PrmParameters) -> Prm:
     network = Prm(description, parameters.weights)
     count = torch.tensor([tagged[name] for name in split.classes])
     # Laplace smoothing: no frequency is 0 or 1.
-    frequency = (count + 1) / (len(split.photographs) + 2)
+    frequency = (count + 1) / (len(split.photographs) + others + 2)
     for head in (network.head, network.presence_head):
         nn.init.normal_(head.weight, std=0.01)
         head.bias = nn.Parameter(torch.logit(frequency))

@@ -8,13 +8,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from PIL import Image
-
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common.errors import InputError
-from pipeline.common.images import FORMATS
 from pipeline.dataset.index import DatasetParameters, choose_classes, concerns, read_listings
-from pipeline.dataset.listing import Listed, Listing, map_images, photograph
+from pipeline.dataset.listing import Listed, Listing, image_files, map_images, photograph
 
 # Classes with fewer training images, and photographs with a shorter side, are reported.
 FEW_IMAGES = 20
@@ -115,13 +112,8 @@ def _nearest(tag: str, names: Sequence[str]) -> str | None:
 
 def _unlisted_files(listings: Mapping[str, Listing], root: Path) -> Iterator[str]:
     """Find photographs in the folder that are in neither list."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     listed = {image.file for listing in listings.values() for image in listing.images}
-    unlisted = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes and path.relative_to(root).as_posix() not in listed
-    )
+    unlisted = [file for file in image_files(root) if file not in listed]
     if unlisted:
         yield f"photographs in neither list ({len(unlisted)}): {_listed(unlisted)}"
 

@@ -219,11 +219,12 @@ def concerns(splits: Mapping[str, Split]) -> list[str]:
     """Return warnings about likely mistakes, one line each."""
     train, val = splits["train"], splits["val"]
     seen = Counter(tag for photograph in train.photographs for tag in photograph.tags)
-    lines = [
-        f"every training image shows {name}: without negative examples it cannot be learned"
-        for name in train.classes
-        if seen[name] == len(train.photographs)
-    ]
+    everywhere = [name for name in train.classes if seen[name] == len(train.photographs)]
+    if len(everywhere) < len(train.classes):
+        add = "it cannot be learned without photographs that do not; see prm.others"
+    else:
+        add = "what does not show it is learned from the photographs of prm.others"
+    lines = [f"every training image shows {name}: {add}" for name in everywhere]
     shared = {p.sha256 for p in train.photographs} & {p.sha256 for p in val.photographs}
     if shared:
         lines.append(f"photographs in both lists: {len(shared)}, so val is not held out")

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.files import first_error, inside
-from pipeline.common.images import read_image
+from pipeline.common.images import FORMATS, read_image
 from pipeline.common.progress import track
 from pipeline.execution.pool import ordered_map
 
@@ -50,6 +51,16 @@ class Listing:
     def tags(self) -> list[str]:
         """Return all tags of the images, in alphabetical order."""
         return sorted(frozenset[str]().union(*(image.tags for image in self.images)))
+
+
+def image_files(root: Path) -> list[str]:
+    """List the photographs in a folder and its subfolders, by their suffixes, in order."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in suffixes and path.is_file()
+    )
 
 
 def file_key(file: str) -> str:

@@ -17,6 +17,9 @@ PRM_SAMPLES, MASK_RCNN_SAMPLES = 15000, 4000
 MIN_EPOCHS, MAX_EPOCHS = 2, 30
 # The largest stride of the networks; sizes are multiples of it.
 STRIDE = 32
+# Sizes at which peaks are found, as multiples of the classifier's input: 480 and 576 pixels for 352
+# were the best for VOC's animals (docs/results/classifier.md).
+PEAK_SCALES = (15 / 11, 18 / 11)
 # SharpMask's pyramid for photographs with a long side of 500 pixels, as exponents of 2: objects of
 # about 160 to 900 pixels fill a window of one of the scales.
 LONG_SIDE, MIN_SCALE, MAX_SCALE = 500, -2.5, 0.0
@@ -45,13 +48,15 @@ def suggest_parameters(
     max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 448)
     epochs = _epochs(MASK_RCNN_SAMPLES, images)
     steps = epochs * images // batch_size
+    image_size = _multiple_of_stride((short + long) / 2, 160, 352)
     shift = round(2 * math.log2(LONG_SIDE / long)) / 2
     return {
         "prm": {
-            "image_size": _multiple_of_stride((short + long) / 2, 160, 352),
+            "image_size": image_size,
             # ImageNet's features fit photographs, and training their heads takes seconds.
             "schedule": {"epochs": _epochs(PRM_SAMPLES, images), "backbone_lr_factor": 0.0},
         },
+        "peaks": {"scales": [round(image_size * s / STRIDE) * STRIDE for s in PEAK_SCALES]},
         "proposals": {
             "sharpmask": {
                 "min_scale": min(max(MIN_SCALE + shift, -6.0), 3.0),

@@ -10,14 +10,16 @@ import yaml
 from PIL import Image
 
 from pipeline.artifacts.split import Photograph, Split
-from pipeline.classifier.features import compute_features
+from pipeline.classifier.features import compute_features, views
 from pipeline.classifier.network import peak_scores
+from pipeline.classifier.others import write_others
 from pipeline.classifier.training import (
     PrmParameters,
     TaggedImages,
     fine_tuning,
     head_training,
     is_frozen,
+    others_for,
     prm_loss,
     untrained,
 )
@@ -87,6 +89,66 @@ def test_it_starts_from_how_frequent_the_tags_are(split):
     assert set(losses) == {"peaks", "presence"}
     for loss in losses.values():
         assert loss.total / loss.count == pytest.approx(entropy.item(), abs=0.1)
+
+
+def alone(split):
+    """The nine images tagged a, which are all there is of the class a."""
+    return Split(root=split.root, classes=("a",), photographs=split.photographs[1:])
+
+
+@pytest.fixture
+def frozen(split, tmp_path):
+    """Parameters with a file of others: six photographs that are black in the middle."""
+    schedule = {**VALUES["schedule"], "backbone_lr_factor": 0.0, "epochs": 30, "batch_size": 4}
+    file = tmp_path / "others.safetensors"
+    values = {**VALUES, "image_size": 64, "schedule": schedule, "others": str(file)}
+    parameters = PrmParameters.parse(values, "prm")
+    network = untrained(split, parameters).eval()
+    black = views(network, np.zeros((40, 80, 3), np.uint8))
+    categories = Split(root=".", classes=("b",), photographs=split.photographs[1:7])
+    write_others(file, network.description, "package", categories, lambda *_: black[0])
+    return parameters
+
+
+def test_others_are_only_read_if_every_image_shows_every_class(split, frozen):
+    assert others_for(split, frozen) is None
+    assert len(others_for(alone(split), frozen)) == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"image_size": 96}, "prm.image_size = 64"),
+        ({"weights": "none"}, "prm.weights = package"),
+        ({"schedule": VALUES["schedule"]}, "prm.schedule.backbone_lr_factor = 0"),
+        ({"others": "absent"}, "absent: missing"),
+    ],
+)
+def test_others_that_do_not_fit_are_refused(split, frozen, changed, told):
+    parameters = PrmParameters.parse({**frozen.model_dump(), **changed}, "prm")
+    with pytest.raises(
+        InputError, match=r"^every training image shows a: set prm\.others"
+    ) as error:
+        others_for(alone(split), parameters)
+    assert told in str(error.value)
+
+
+def test_a_class_is_learned_against_features_of_others(split, frozen, tmp_path):
+    others = others_for(alone(split), frozen)
+    network = untrained(alone(split), frozen, len(others)).eval()
+    start = torch.logit(torch.tensor(10 / 17))
+    assert torch.allclose(network.head.bias, start)
+    features = compute_features(network, alone(split), tmp_path)
+    training = head_training(network, alone(split), frozen, features, others)
+    assert len(training.samples) == 9 + 6
+    image, tags = training.samples[EpochSample(0, 9)]
+    assert image.shape == (1280, 2, 2)
+    assert tags.tolist() == [0]
+    trained(training, tmp_path / "alone")
+    with torch.inference_mode():
+        white = network.presence_logits(torch.from_numpy(features(0, False))[None].float())
+        black = network.presence_logits(torch.from_numpy(others.spread(0, 2, 2))[None].float())
+    assert white > 0 > black
 
 
 def test_the_maps_learn_from_peaks_alone(split):

@@ -115,6 +115,7 @@ def test_suggested_parameters_depend_on_the_number_and_size_of_photographs():
     assert small["prm"]["schedule"]["epochs"] == sizing.MAX_EPOCHS
     assert large["prm"]["schedule"]["epochs"] == sizing.MIN_EPOCHS
     assert small["prm"]["image_size"] < large["prm"]["image_size"]
+    assert large["peaks"]["scales"] == [480, 576]
     # Windows of SharpMask cover the same fractions of photographs of any size.
     assert small["proposals"]["sharpmask"] == {"min_scale": -0.5, "max_scale": 2.0}
     assert large["proposals"]["sharpmask"] == {"min_scale": -5.5, "max_scale": -3.0}

@@ -102,8 +102,19 @@ def test_what_is_hardly_meant_is_said(tmp_path, in_this_process):
     folder = write(tmp_path, seen)
     (folder / "JPEGImages/d.jpg").write_bytes((folder / "JPEGImages/a.jpg").read_bytes())
     every, shared = dataset.concerns(dataset.read_splits(parameters(), folder, tmp_path))
-    assert every == "every training image shows cat: without negative examples it cannot be learned"
+    assert every.startswith("every training image shows cat: it cannot be learned without photogr")
     assert shared.startswith("photographs in both lists: 1")
+
+
+def test_a_single_class_is_said_to_be_learned_from_others(tmp_path, in_this_process):
+    seen = {**SEEN, "train": {image: {"cat"} for image in "abc"}}
+    (told,) = dataset.concerns(
+        dataset.read_splits(parameters(classes=["cat"]), write(tmp_path, seen), tmp_path)
+    )
+    assert told == (
+        "every training image shows cat: what does not show it is learned from the photographs of "
+        "prm.others"
+    )
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     load_weights(copy / SHARPMASK, network)
     assert written["sampler"]["agreement_power"] == 32
     assert written["sampler"]["max_overlap"] == 0.6
+    assert written["prm"]["others"] == "weights/others.safetensors"
+    assert written["refinement"]["vote"]
     assert written["sampler"]["draws_per_peak"] == written["mask_rcnn"]["schedule"]["epochs"]
     assert run(copy, "git", "status", "--short").stdout == ""
     assert (copy / ".dvc/config").is_file()
@@ -80,6 +82,7 @@ def test_strict_uses_nothing_that_has_seen_a_mask(photographs, tmp_path):
     new(tmp_path / "strict", photographs, photographs / "tags.csv", strict=True)
     written = yaml.safe_load((tmp_path / "strict" / "params.yaml").read_text())
     assert written["proposals"]["method"] == "grouping"
+    assert not written["refinement"]["vote"]
     with pytest.raises(InputError, match=r"^--strict .*: leave out --masks$"):
         new(tmp_path / "other", photographs, photographs / "tags.csv", tmp_path, strict=True)
     assert not (tmp_path / "other").exists()
@@ -93,6 +96,17 @@ def test_masks_of_ones_own_train_a_sharpmask(photographs, tmp_path):
     assert written["sharpmask"]["path"] == str(masks)
     proposals = written["proposals"]
     assert Shelf().holds_sharpmask_of(proposals["method"], proposals["source"])
+
+
+def test_photographs_without_the_classes_are_for_the_classifier(photographs, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    new(tmp_path / "own", photographs, photographs / "tags.csv", others=others)
+    written = yaml.safe_load((tmp_path / "own" / "params.yaml").read_text())
+    assert written["prm"]["others"] == str(others)
+    around = photographs.parent
+    with pytest.raises(InputError, match=r"^--others .*: the photographs of --images are in it$"):
+        new(tmp_path / "other", photographs, photographs / "tags.csv", others=around)
 
 
 def test_what_is_wrong_gives_status_1_and_json(copy, photographs):
