@@ -196,6 +196,19 @@ def test_objects_overlap_in_many_images(voc):
     assert np.mean([overlaps(stem) for stem in stems(voc)]) > 0.25
 
 
+def test_objects_stand_out_from_the_ground(voc):
+    def saturation(stem):
+        photograph = Image.open(voc / "JPEGImages" / f"{stem}.jpg").convert("HSV")
+        return np.asarray(photograph)[..., 1] / 255
+
+    differences = []
+    for stem in stems(voc):
+        instances, of_pixels = mask(voc, "Object", stem), saturation(stem)
+        is_object = (instances > 0) & (instances != VOID)
+        differences.append(of_pixels[is_object].mean() - of_pixels[instances == 0].mean())
+    assert np.mean(np.array(differences) > 0.2) > 0.9
+
+
 def test_coco_file_decodes_to_disjoint_masks_of_the_stated_area(coco_folder):
     coco = COCO(coco_folder / "instances.json")
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(SOURCE_CLASSES)

@@ -13,9 +13,11 @@ def tiny_parameters():
     parameters["dataset"]["path"] = "photographs/VOC2012"
     parameters["dataset"]["tags"] = "photographs/VOC2012/ImageSets/Main"
     parameters["prm"]["image_size"] = 96
-    parameters["prm"]["schedule"] |= one_epoch
+    parameters["prm"]["schedule"] |= {**one_epoch, "backbone_lr_factor": 0.25}
+    parameters["peaks"]["scales"] = []
     parameters["sharpmask"] |= {
         "path": "photographs/source",
+        "start": "none",
         "feature_channels": 8,
         "code_channels": 16,
         "score_channels": 16,
@@ -28,8 +30,12 @@ def tiny_parameters():
     parameters["proposals"]["max_proposals"] = 40
     parameters["proposals"]["sharpmask"]["max_scale"] = -0.5
     parameters["sampler"]["draws_per_peak"] = 1
-    parameters["mask_rcnn"]["architecture"] |= {"min_size": 64, "max_size": 96, "channels": 16}
     parameters["mask_rcnn"]["architecture"] |= {
+        "finest_stride": 4,
+        "min_size": 64,
+        "max_size": 96,
+        "anchor_size": 16.0,
+        "channels": 16,
         "box_features": 16,
         "rpn_post_nms_top_n": 20,
         "box_batch_size_per_image": 16,

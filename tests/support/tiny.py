@@ -96,6 +96,7 @@ def use_grouping(folder: Path) -> None:
 
 def _parameters() -> dict[str, Any]:
     parameters: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "scenes.yaml").read_text())
+    parameters["peaks"]["scales"] = []
     parameters["proposals"]["max_proposals"] = 20
     parameters["proposals"]["sharpmask"] |= {"min_scale": 0.0, "max_scale": 0.0}
     parameters["proposals"]["grouping"] |= {"color_spaces": ["lab"], "scales": [100.0]}

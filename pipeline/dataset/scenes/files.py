@@ -16,7 +16,7 @@ from pipeline.dataset.scenes.scene import Scene, source_scene, target_scene
 
 Progress = Callable[[Iterable[int], int], Iterable[int]]
 # Objects of which less is visible are marked difficult: as a fraction, and in pixels.
-EASY_SHARE, EASY_PIXELS = 0.5, 240
+EASY_SHARE, EASY_PIXELS = 0.75, 240
 VOID = 255
 
 

@@ -1,4 +1,4 @@
-"""Generated scenes: textured objects that overlap on textured clutter, with exact masks.
+"""Generated scenes: colorful objects, some of which overlap, on pale ground, with exact masks.
 
 Target scenes show `CLASSES` and are written as Pascal VOC; source scenes show other silhouettes,
 `SOURCE_CLASSES`, and are written as COCO. An image depends only on the seed, the name of its
@@ -41,10 +41,11 @@ CONTEXTS = (
 )
 
 ASPECTS = (4 / 3, 3 / 4, 1.0, 3 / 2)
-OBJECTS = (1, 1, 2, 2, 2, 3, 3, 4, 5, 6)  # number of objects per scene, equally likely entries
+OBJECTS = (1, 2, 2, 2, 3, 3, 3, 4, 4, 5)  # number of objects per scene, equally likely entries
 SUPERSAMPLING = 3
 # Minimum of an object that must be visible: as a fraction, and in pixels.
-MIN_SHARE, MIN_PIXELS = 0.4, 150
+MIN_SHARE, MIN_PIXELS = 0.7, 150
+TRIES = 16  # of placing an object
 
 
 class Sprite(NamedTuple):
@@ -56,6 +57,18 @@ class Sprite(NamedTuple):
     alpha: Array  # (h, w) coverage, 0 to 1
     trim: Array  # (h, w) coverage by parts painted as trim, 0 to 1
     at: Array  # (2, h, w) coordinates for patterns
+
+
+class Tones(NamedTuple):
+    """Ranges of the two colors of paint."""
+
+    saturation: tuple[float, float]  # of the first color
+    value: tuple[float, float]  # of the first color
+    step: tuple[float, float]  # from the first color to the second
+
+
+BRIGHT = Tones((0.6, 0.95), (0.4, 0.8), (0.15, 0.35))  # objects
+PALE = Tones((0.0, 0.2), (0.65, 0.95), (0.03, 0.12))  # ground
 
 
 class Scene(NamedTuple):
@@ -89,7 +102,7 @@ def _draw_scene(rng: Generator, names: Sequence[str]) -> Scene:
     long, aspect = rng.integers(256, 321), rng.choice(ASPECTS)
     frame = round(long * min(1, 1 / aspect)), round(long * min(1, aspect))
     stack, labels = _arrange(rng, names, frame)
-    canvas = _clutter(rng, frame)
+    canvas = _ground(rng, frame)
     light = np.array([0, 1]) @ rotation(rng.uniform(-np.pi, np.pi))
     for _, look, sprite in stack:
         _cast_shadow(rng, canvas, sprite, light)
@@ -108,8 +121,8 @@ def _arrange(
     labels = np.zeros(frame, dtype=np.uint8)
     for name in names:
         parts, look = OUTLINES[name](rng), LOOKS.get(name) or _any_look(rng)
-        size = max(frame) * rng.uniform(0.3, 0.95 - 0.07 * len(names))
-        for _ in range(8):
+        size = max(frame) * rng.uniform(0.3, 0.75 - 0.07 * len(names))
+        for _ in range(TRIES):
             sprite = _cut_out(rng, parts, size, look.tilt, frame)
             trial = labels.copy()
             trial[sprite.window][sprite.alpha > 0.5] = len(stack) + 1
@@ -139,23 +152,25 @@ def _cut_out(
     layers = [np.asarray(layer.reduce(SUPERSAMPLING)) / 255 for layer in (shape, trim)]
     y, x = (np.mgrid[:side, :side] - side / 2) * 2 / size
     at = np.tensordot(turn, np.stack([x, y]), axes=1)
-    top, left = (int(rng.uniform(0.1, 0.9) * extent - side / 2) for extent in frame)
+    top, left = (int(rng.uniform(0.2, 0.8) * extent - side / 2) for extent in frame)
     window = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
     inside = slice(max(-top, 0), frame[0] - top), slice(max(-left, 0), frame[1] - left)
     area = int((layers[0] > 0.5).sum())
     return Sprite(size, area, window, layers[0][inside], layers[1][inside], at[:, *inside])
 
 
-def _clutter(rng: Generator, frame: tuple[int, int]) -> Array:
-    """Paint a background (H, W, 3): textured ground with flat scraps, unevenly dark."""
+def _ground(rng: Generator, frame: tuple[int, int]) -> Array:
+    """Paint a background (H, W, 3): pale, textured ground with a few pale scraps."""
     y, x = (np.mgrid[: frame[0], : frame[1]] - max(frame) / 2) * 2 / max(frame)
     turn = rotation(rng.uniform(-np.pi, np.pi)) * rng.uniform(0.5, 2.5)
     at = np.tensordot(turn, np.stack([x, y]), axes=1)
-    canvas = _coat(rng, _any_look(rng), at)
-    for _ in range(rng.integers(2, 8)):
+    canvas = _coat(rng, _any_look(rng), at, PALE)
+    for _ in range(rng.integers(0, 4)):
         size = max(frame) * rng.uniform(0.1, 0.6)
-        _lay(rng, canvas, _cut_out(rng, _scrap(rng), size, np.pi, frame), _any_look(rng))
-    return canvas * (1 - rng.uniform(0, 0.5) * noise(rng, at)[..., None])
+        scrap = _cut_out(rng, _scrap(rng), size, np.pi, frame)
+        paint = _coat(rng, _any_look(rng), scrap.at, PALE)
+        canvas[scrap.window] = _mix(canvas[scrap.window], paint, scrap.alpha)
+    return canvas * (1 - rng.uniform(0, 0.25) * noise(rng, at)[..., None])
 
 
 def _scrap(rng: Generator) -> Parts:
@@ -175,17 +190,17 @@ def _any_look(rng: Generator) -> Look:
 def _lay(rng: Generator, canvas: Array, sprite: Sprite, look: Look) -> None:
     """Paint a flat sprite on `canvas` (H, W, 3)."""
     trim = _color(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.95))
-    paint = _mix(_coat(rng, look, sprite.at), trim, 0.85 * sprite.trim)
+    paint = _mix(_coat(rng, look, sprite.at, BRIGHT), trim, 0.85 * sprite.trim)
     canvas[sprite.window] = _mix(canvas[sprite.window], paint, sprite.alpha)
 
 
-def _coat(rng: Generator, look: Look, at: Array) -> Array:
+def _coat(rng: Generator, look: Look, at: Array, tones: Tones) -> Array:
     """Return paint (h, w, 3): two related colors mixed by the pattern of the look."""
     hue = rng.choice(look.hues) + rng.normal(0, 0.03)
-    saturation, value = rng.uniform(0.3, 0.8), rng.uniform(0.4, 0.85)
-    step = rng.choice([-1, 1]) * rng.uniform(0.2, 0.45)
+    saturation, value = rng.uniform(*tones.saturation), rng.uniform(*tones.value)
+    step = rng.choice([-1, 1]) * rng.uniform(*tones.step)
     other = _color(hue + rng.normal(0, 0.05), saturation - step, value + step)
-    grain = rng.uniform(0.1, 0.3) * (noise(rng, at)[..., None] - 0.5)
+    grain = rng.uniform(0.1, 0.3) * tones.step[1] * (noise(rng, at)[..., None] - 0.5)
     return _mix(_color(hue, saturation, value), other, look.pattern(rng, at)) + grain
 
 

@@ -35,6 +35,11 @@ class SharpMaskParameters(Parameters):
     )
     backbone: str = Field(description="a timm model with features at strides 2, 4, 8 and 16")
     weights: str = Field(description="weights of the backbone: package, hub, none, or a file")
+    start: str = Field(
+        min_length=1,
+        description="weights of a trained SharpMask of the same widths to start from instead, or "
+        "none",
+    )
     feature_channels: int = Field(
         ge=1, description="channels of the features that the code of a window is computed from"
     )

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.artifacts.weights import load_weights, read_description
 from pipeline.common import runtime
 from pipeline.proposals.sharpmask.network import (
     WINDOW,
@@ -59,16 +61,24 @@ def sharpmask_trainings(
     Raises
     ------
     InputError
-        If the source has no object to train on.
+        If the source has no object to train on, or if the network to start from is another one.
     """
     runtime.seed_everything(parameters.seed)
     coarse = PatchSamples(source, parameters, COARSE_TARGET_SIDE, background=True)
     sharp = PatchSamples(source, parameters, WINDOW, background=False)
+    trained_on = f"{coarse.objects} instance masks on {len(source)} images of {parameters.path}"
+    start = None if parameters.start == "none" else Path(parameters.start)
+    if start is not None:
+        before = read_description(start, SharpMaskDescription)
+        trained_on = f"{before.trained_on}; then {trained_on}"
     description = SharpMaskDescription(
-        trained_on=f"{coarse.objects} instance masks on {len(source)} images of {parameters.path}",
+        trained_on=trained_on,
         **parameters.model_dump(include=set(SharpMaskDescription.model_fields)),
     )
-    network = SharpMask(description, parameters.weights, parameters.dropout)
+    weights = parameters.weights if start is None else "none"
+    network = SharpMask(description, weights, parameters.dropout)
+    if start is not None:
+        load_weights(start, network)
     runtime.channels_last(network, runtime.device())
     deepmask, refinement = network.deepmask, network.refinement
     phases = (

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from pipeline.artifacts.weights import write_weights
 from pipeline.common import masks
 from pipeline.common.errors import InputError
-from pipeline.proposals.sharpmask.network import SharpMask
+from pipeline.proposals.sharpmask.network import SharpMask, SharpMaskDescription
 from pipeline.proposals.sharpmask.parameters import SharpMaskParameters
 from pipeline.proposals.sharpmask.source import SourceImage, SourceObject
 from pipeline.proposals.sharpmask.training import (
@@ -36,6 +38,7 @@ VALUES = {
     "min_object_size": 16.0,
     "backbone": "tf_efficientnet_lite0",
     "weights": "none",
+    "start": "none",
     "feature_channels": 8,
     "code_channels": 8,
     "score_channels": 8,
@@ -307,6 +310,36 @@ def test_each_phase_changes_its_own_part(image, tmp_path, monkeypatch):
         "last",
     }
     assert network.description.trained_on == "1 instance masks on 1 images of a-source"
+
+
+@pytest.fixture
+def trained(image, tmp_path):
+    torch.manual_seed(5)
+    description = SharpMaskDescription(
+        **{**PARAMETERS.model_dump(), "trained_on": "9 masks of elsewhere"}
+    )
+    path = tmp_path / "weights.safetensors"
+    write_weights(path, SharpMask(description, "none"), description)
+    return path
+
+
+def test_training_starts_from_a_trained_network(image, trained):
+    network, _ = sharpmask_trainings([image], changed(start=str(trained)))
+    before = load_file(trained)
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert network.description.trained_on == (
+        "9 masks of elsewhere; then 1 instance masks on 1 images of a-source"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [("weights.safetensors", "weights of another network"), ("absent", "absent: missing")],
+)
+def test_a_network_to_start_from_that_will_not_do(image, trained, start, message):
+    with pytest.raises(InputError, match=message):
+        sharpmask_trainings([image], changed(start=str(trained.with_name(start)), code_channels=9))
 
 
 @pytest.mark.parametrize(
