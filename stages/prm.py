@@ -36,11 +36,13 @@ def main() -> None:
         training = _training(split, parameters)
         means = fit(training, folder / "checkpoint.pt", curves(folder / "curves"))
         if runtime.is_main_process():
-            write_results(folder, training.network, training.network.description, means)
+            others = len(training.samples) - tagged
+            metrics = {**means, "others": others} if others else means
+            write_results(folder, training.network, training.network.description, metrics)
             check_inputs(folder)
             for name in RESULTS:
                 shelf.publish(folder / name, "prm", name)
-            if others := len(training.samples) - tagged:
+            if others:
                 print(f"prm: {others} images of {parameters.others} besides, without a class")
             counts = f"{tagged} images, {len(split.classes)} classes"
             print(f"prm: {counts}, loss {means['loss']:.3f}")

@@ -36,6 +36,7 @@ from stages.common.parameters import read_parameters, read_value
 from stages.common.shelf import Shelf
 from wise.detector import BOX
 from wise.project import commit, root
+from wise.project import others as others_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(file_okay=False, help="Folder of the file.")]
@@ -118,10 +119,11 @@ def _description(shelf: Shelf, preset: str) -> BoxedDescription:
 def _trained_on(shelf: Shelf) -> str:
     count = len(shelf.splits["train"].open().photographs)
     proposals = shelf.proposals["train"].open().attributes
+    without = others_of(root())
     return (
         f"the tags of {count:,} photographs ({read_value('dataset.kind')}, "
-        f"{read_value('dataset.train')}), with proposals by {proposals['method']}: "
-        f"{proposals['supervision']}"
+        f"{read_value('dataset.train')}){f' and {without} without a class' if without else ''}, "
+        f"with proposals by {proposals['method']}: {proposals['supervision']}"
     )
 
 

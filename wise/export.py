@@ -19,7 +19,7 @@ from pipeline.report.tables import read_metrics
 from stages.common.shelf import Shelf
 from stages.common.yaml_files import read_yaml
 from wise import HELP
-from wise.project import commit, output, read_split, root
+from wise.project import commit, others, output, read_split, root
 
 export = typer.Typer(**HELP, no_args_is_help=True, add_completion=False)
 
@@ -115,6 +115,7 @@ def _origin(project: Path, classes: tuple[str, ...]) -> DetectorOrigin:
         classes=classes,
         images={name: len(read_split(name).photographs) for name in ("train", "val")},
         proposals=shelf.proposals["train"].open().attributes,
+        others=others(project),
         parameters=read_yaml(project / "params.yaml"),
         metrics=read_metrics(shelf.metrics) if shelf.metrics.is_file() else None,
         commit=commit(project),

@@ -1,12 +1,15 @@
 """The project of a command: the nearest parent folder with dvc.yaml."""
 
 import contextlib
+import json
 import subprocess
 from pathlib import Path
 
 from pipeline.artifacts.split import Split
 from pipeline.common.errors import InputError
+from stages.common.parameters import PARAMETERS_FILE, lookup
 from stages.common.shelf import Shelf
+from stages.common.yaml_files import read_yaml
 
 
 def root() -> Path:
@@ -34,6 +37,14 @@ def read_split(name: str) -> Split:
     project = root()
     split = Shelf(project).splits[name].open()
     return split.model_copy(update={"root": str(project / split.root)})
+
+
+def others(project: Path) -> str:
+    """Say which photographs without a class the classifier was trained on; '' for none."""
+    file = Shelf(project).classifier_metrics
+    count = json.loads(file.read_text()).get("others") if file.is_file() else None
+    source = lookup(read_yaml(project / PARAMETERS_FILE), "prm.others")
+    return f"{count:,} photographs of {source}" if count else ""
 
 
 def commit(project: Path, *paths: str) -> str:

@@ -24,6 +24,7 @@ class DetectorOrigin:
     classes : class names, in the order of the detector's labels.
     images : number of images of the lists `train` and `val`.
     proposals : attributes of the proposal store: `method` and `supervision`.
+    others : photographs without a class that the classifier was trained on, in words, or ''.
     parameters : the content of params.yaml.
     metrics : metrics of the stage `evaluation`, or None if it has not run.
     commit : the commit of code and parameters, in words.
@@ -33,6 +34,7 @@ class DetectorOrigin:
     classes: tuple[str, ...]
     images: Mapping[str, int]
     proposals: Mapping[str, Any]
+    others: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
     commit: str

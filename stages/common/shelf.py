@@ -61,6 +61,7 @@ class Shelf:
         self.mask_rcnn_gt = self._instances("mask_rcnn_gt")
         self.community_predictions = self._instances("community_predictions")
         self.classifier = data / "prm" / "weights.safetensors"
+        self.classifier_metrics = data / "prm" / "metrics.json"
         self.sharpmask = data / "sharpmask" / "weights.safetensors"
         self.community = data / "community" / "weights.safetensors"
         self.detector = data / "mask_rcnn" / "weights.safetensors"

@@ -23,6 +23,7 @@ ORIGIN = DetectorOrigin(
     classes=("猫", "dog"),
     images={"train": 90, "val": 10},
     proposals={"method": "sharpmask", "supervision": "3,670 instance masks"},
+    others="",
     parameters={"dataset": {"kind": "voc", "train": "train_1464", "val": "val_dev"}},
     metrics=METRICS,
     commit="0123abc",
@@ -55,6 +56,13 @@ def test_programs_read_the_front_matter():
 )
 def test_people_read_the_rest(line):
     assert line in model_card(ORIGIN).splitlines()
+
+
+def test_photographs_for_the_classifier_alone_are_told():
+    (line,) = set(model_card(replace(ORIGIN, others="2 of b")).split("\n")) - set(
+        model_card(ORIGIN).split("\n")
+    )
+    assert line == "- Photographs that show none of the classes, for the classifier alone: 2 of b."
 
 
 def test_without_results_it_claims_none():

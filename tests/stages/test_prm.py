@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline.common.errors import InputError
 from tests.support.running import run_here
 from tests.support.training_project import make
+from wise.project import others
 
 
 @pytest.fixture
@@ -44,3 +45,4 @@ def test_photographs_of_a_folder_are_trained_on_without_tags(project, capsys, ba
     told = capsys.readouterr().out
     assert "prm: 2 images of others besides, without a class\n" in told
     assert "prm: 3 images, 1 classes, loss" in told
+    assert others(project) == "2 photographs of others"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,26 @@ def test_imported_proposals_are_read(splits, tmp_path):
     (tmp_path / "train.json").unlink()
     with pytest.raises(InputError, match=r"train\.json: missing"):
         estimate.estimate(splits, settings(proposals=imported))
+
+
+def test_a_single_class_takes_the_time_of_its_others(splits, monkeypatch):
+    alone = {name: all_tagged(split, "cat") for name, split in splits.items()}
+    with pytest.raises(InputError, match=r"^every training image shows cat: set prm\.others to"):
+        estimate.estimate(alone, settings())
+    Path("others").mkdir()
+    for number in range(2):
+        noise = np.random.default_rng(number).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+        Image.fromarray(noise).save(f"others/{number}.png")
+    monkeypatch.setattr(estimate, "_timed", lambda call, *given: (call(*given), 1.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    found = estimate.estimate(alone, settings(prm={"others": "others"}))
+    assert found.seconds["prm"] == 3.5 * (TRAIN + 2) / 4
+
+
+def all_tagged(split, name):
+    photographs = [p.model_copy(update={"tags": (name,)}) for p in split.photographs]
+    return Split(root=split.root, classes=(name,), photographs=tuple(photographs))
 
 
 def test_masks_that_teach_nothing_are_named(splits):
