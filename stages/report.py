@@ -61,7 +61,8 @@ def results(shelf: Shelf) -> Results:
     """Open the results of all other stages."""
     proposals = shelf.proposals["train"].open()
     curves = {name: shelf.curves(name) for name in ("prm", "mask_rcnn")}
-    if proposals.attributes["method"] == "sharpmask":
+    method, settings = proposals.attributes["method"], proposals.attributes["parameters"]
+    if shelf.holds_sharpmask_of(method, settings["source"]):
         folder = shelf.curves("sharpmask")
         curves |= {f"sharpmask, {phase}": folder / phase for phase in ("deepmask", "sharpening")}
     metrics = read_metrics(shelf.metrics)

@@ -119,7 +119,7 @@ def shelve(folder, with_truth):
         shapes = masks.encode(np.stack([square(5, 5, 20), square(30, 40, 20), square(0, 0, 60)]))
         proposals = Proposals(shapes, np.array([0.9, 0.8, 0.1], np.float32))
         where = folder / "data" / "proposals" / name
-        with ProposalWriter(where, "grouping", "none & <nobody>", {}) as store:
+        with ProposalWriter(where, "grouping", "none & <nobody>", {"source": ""}) as store:
             for image_id in ids:
                 store.add(image_id, HEIGHT, WIDTH, proposals)
         if name == "train":
@@ -205,6 +205,29 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(project):
     return run_in(project)
+
+
+@pytest.mark.parametrize(
+    ("source", "trained"),
+    [
+        ("weights/sharpmask.safetensors", []),
+        (
+            "data/sharpmask/weights.safetensors",
+            ["sharpmask, deepmask", "sharpmask, sharpening"],
+        ),
+    ],
+)
+def test_curves_are_those_of_a_sharpmask_that_was_trained_here(project, tmp_path, source, trained):
+    folder = shutil.copytree(project, tmp_path / "copy")
+    place = folder / "data" / "proposals" / "train"
+    proposals = ProposalStore(project / "data" / "proposals" / "train")
+    shutil.rmtree(place)
+    with ProposalWriter(place, "sharpmask", "masks", {"source": source}) as store:
+        for image_id in proposals:
+            store.add(image_id, HEIGHT, WIDTH, proposals.proposals(image_id))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert list(stage.results(Shelf()).curves) == ["prm", "mask_rcnn", *trained]
 
 
 @pytest.fixture(scope="module")
