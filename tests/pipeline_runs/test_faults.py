@@ -202,14 +202,14 @@ def test_a_file_that_is_removed_while_a_stage_runs_is_named(
 ):
     file, kept = project / removed, project / "kept"
     module = importlib.import_module("stages.peaks")
-    fill = module.fill
+    fill = module.fill_together
 
     def remove(*arguments, **options):
         file.rename(kept)
         fill(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "fill", remove)
+        patch.setattr(module, "fill_together", remove)
         with pytest.raises(InputError, match=named):
             run_here(project, "peaks")
     kept.rename(file)
