@@ -17,10 +17,14 @@ from pipeline.training.schedule import Schedule
 
 
 class EpochSample(NamedTuple):
-    """The index of a sample: the epoch, and the index of the item in the dataset."""
+    """The index of a sample: the epoch, and the index of the item in the dataset.
+
+    batch : items of its batch, those of other processes included; none if it is in no batch.
+    """
 
     epoch: int
     item: int
+    batch: tuple[int, ...] = ()
 
     def generator(self, seed: int) -> np.random.Generator:
         """Return a random generator for the augmentation of this item in this epoch."""
@@ -78,7 +82,8 @@ class _BatchSampler:
             if self._aspect_ratios is not None:
                 batches = _sorted_by(self._aspect_ratios, batches, rng)
             for items in batches:
-                yield [EpochSample(epoch, int(item)) for item in items]
+                batch = tuple(items.tolist())
+                yield [EpochSample(epoch, item, batch) for item in batch]
 
 
 def _cut(items: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -6,9 +6,9 @@ therefore does not depend on the number of worker processes, and an interrupted 
 resumes from a checkpoint arrives at the same weights.
 
 Under torchrun, every process computes its share of each batch, and gradients are those of the
-mean over the whole batch. Up to rounding, this is exact for all terms of the loss (`Mean`) and for
-batch norm. Dropout uses other random numbers, and images of different sizes are padded to the
-largest in the share.
+mean over the whole batch. Up to rounding, this is exact for all terms of the loss (`Mean`), for
+batch norm, and for images of different sizes, which are padded to the largest of the whole batch.
+Dropout uses other random numbers.
 """
 
 import io

@@ -2,10 +2,18 @@
 
 import re
 
+import psutil
 import pytest
 import yaml
 
-from tests.support.running import TRAINING_STAGES, run_here, shelf, start, torchrun
+from tests.support.running import (
+    TRAINING_STAGES,
+    run_here,
+    shelf,
+    start,
+    torchrun,
+    wait_until,
+)
 from tests.support.training_project import make
 
 
@@ -38,6 +46,25 @@ def test_two_processes_follow_the_recipe_of_one(folders, stage):
     assert got == pytest.approx(expected, rel=1e-4)
     assert shelf(one, stage).keys() == shelf(two, stage).keys()
     assert not list((two / ".scratch" / stage).rglob("*.pt"))
+
+
+def test_a_lost_process_is_started_again(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        make(folder, epochs=10, batch=3)
+    command = torchrun("prm", 2, "--max-restarts=1")
+    own_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as in docs/scaling.md
+    together = start(two, *command, WISE_WORKERS="1", WISE_CHECKPOINT_SECONDS="0", **own_store)
+    wait_until(lambda: any((two / ".scratch/prm").rglob("checkpoint.pt")), together)
+    children = psutil.Process(together.pid).children()
+    (second,) = [child for child in children if child.environ().get("RANK") == "1"]
+    second.kill()
+    said, _ = together.communicate()
+    assert together.returncode == 0, said
+    assert said.count("prm: 3 images") == 1, said
+    run_here(one, "prm", WISE_WORKERS="1")
+    assert losses(two, "prm") == pytest.approx(losses(one, "prm"), rel=1e-4)
 
 
 def test_what_the_first_process_finds_between_rounds_all_are_trained_on(tmp_path):

@@ -31,9 +31,9 @@ def script(stage):
     return sys.executable, "-m", f"stages.{stage}"
 
 
-def torchrun(stage, processes):
+def torchrun(stage, processes, *options):
     """The same stage by several processes."""
-    launcher = ("--standalone", f"--nproc-per-node={processes}")
+    launcher = ("--standalone", f"--nproc-per-node={processes}", *options)
     return sys.executable, "-m", "torch.distributed.run", *launcher, "-m", f"stages.{stage}"
 
 

@@ -258,10 +258,16 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]
         return positive, negative
 
 
-def pad(images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Pad images, uint8 (3, h_i, w_i), to one batch (n, 3, h, w); return it and their sizes."""
+def pad(
+    images: Sequence[Tensor], others: Sequence[tuple[int, int]] = ()
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Pad images, uint8 (3, h_i, w_i), to one batch (n, 3, h, w); return it and their sizes.
+
+    `others` are sizes (height, width) that would fit in, too.
+    """
     sizes = [(image.shape[1], image.shape[2]) for image in images]
-    height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
+    sides = zip(*sizes, *others, strict=True)
+    height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in sides)
     padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)
     for place, image in zip(padded, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -92,6 +92,20 @@ class MaskRcnnParameters(Parameters):
     seed: NonNegativeInt = Field(description="seed of new layers, order, flips and jitter")
 
 
+class MaskedPhotograph(NamedTuple):
+    """A photograph at the detector's size, with its instances in an epoch.
+
+    image : uint8 (3, h, w).
+    target, seed : of `MaskRcnn.losses`.
+    batch_sizes : height and width of all images of its batch.
+    """
+
+    image: Tensor
+    target: dict[str, Tensor]
+    seed: int
+    batch_sizes: list[tuple[int, int]]
+
+
 class MaskedPhotographs:
     """Photographs at the detector's size, with their instances in an epoch.
 
@@ -109,8 +123,8 @@ class MaskedPhotographs:
         """Give width / height of each photograph."""
         return np.array([image.width / image.height for image in self._photographs])
 
-    def __getitem__(self, sample: EpochSample) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Return the image, uint8 (3, h, w), its target and its seed: see `MaskRcnn.losses`."""
+    def __getitem__(self, sample: EpochSample) -> MaskedPhotograph:
+        """Return a photograph, augmented for an epoch."""
         photograph = self._photographs[sample.item]
         instances = self._objects.instances(photograph.id, sample.epoch)
         decoded = masks.decode(instances.masks, photograph.height, photograph.width)
@@ -125,7 +139,8 @@ class MaskedPhotographs:
             image, shapes, possible = image.flip(2), shapes.flip(2), mirror(possible, size)
         image = jitter_colors(image, rng, self._parameters.color_jitter)
         wanted = {**target(shapes, instances.label), "alternatives": possible}
-        return image, wanted, int(rng.integers(2**63))
+        of_batch = [self._size(self._photographs[item]) for item in sample.batch]
+        return MaskedPhotograph(image, wanted, int(rng.integers(2**63)), of_batch)
 
     def _size(self, photograph: Photograph) -> tuple[int, int]:
         limits = self._parameters.architecture
@@ -139,10 +154,14 @@ class MaskedPhotographs:
         scale = (size[1] / photograph.width, size[0] / photograph.height) * 2
         return torch.from_numpy((corners * scale).astype(np.float32))
 
-    def collate(self, samples: Sequence[tuple[Tensor, dict[str, Tensor], int]]) -> dict[str, Any]:
-        """Pad the images to a common size and stack them."""
-        images, targets, seeds = zip(*samples, strict=True)
-        padded, sizes = pad(images)
+    def collate(self, samples: Sequence[MaskedPhotograph]) -> dict[str, Any]:
+        """Pad the images to a common size and stack them.
+
+        It is that of the whole batch, also if other processes compute the rest of it: features
+        near the edge, and what is sampled there, depend on the padding.
+        """
+        images, targets, seeds, of_batch = zip(*samples, strict=True)
+        padded, sizes = pad(images, of_batch[0])
         return {"images": padded, "sizes": sizes, "targets": targets, "seeds": seeds}
 
 

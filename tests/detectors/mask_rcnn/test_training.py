@@ -88,10 +88,10 @@ def samples_of(world, settings):
 def test_an_epoch_has_its_own_draws(world):
     samples = samples_of(world, parameters(hflip_prob=0))
     # EpochSample 0: proposal 0 twice for class 1, once; the one of a single row has no box.
-    _, first, _ = samples[EpochSample(0, 0)]
+    _, first, *_ = samples[EpochSample(0, 0)]
     assert first["labels"].tolist() == [2]
     assert first["boxes"].tolist() == [[0, 0, 30, 20]]
-    _, second, _ = samples[EpochSample(1, 0)]
+    _, second, *_ = samples[EpochSample(1, 0)]
     assert second["labels"].tolist() == [2, 2]
     assert second["boxes"].tolist() == [[30, 10, 60, 40], [4, 4, 60, 44]]
     np.testing.assert_array_equal(second["masks"].numpy(), shapes()[[1, 2]])
@@ -108,8 +108,10 @@ def test_too_few_draws(world):
 
 
 def test_the_mirror_turns_image_boxes_and_masks(world):
-    image, plain, _ = samples_of(world, parameters(hflip_prob=0, color_jitter=0))[EpochSample(1, 0)]
-    mirrored, turned, _ = samples_of(world, parameters(hflip_prob=1, color_jitter=0))[
+    image, plain, *_ = samples_of(world, parameters(hflip_prob=0, color_jitter=0))[
+        EpochSample(1, 0)
+    ]
+    mirrored, turned, *_ = samples_of(world, parameters(hflip_prob=1, color_jitter=0))[
         EpochSample(1, 0)
     ]
     assert image[:, :, : WIDTH // 2].float().mean() > image[:, :, WIDTH // 2 :].float().mean()
@@ -123,7 +125,7 @@ def test_the_mirror_turns_image_boxes_and_masks(world):
 def test_resizing_keeps_image_masks_and_boxes_together(world):
     architecture = {**PARAMETERS["architecture"], "min_size": 96, "max_size": 200}
     samples = samples_of(world, parameters(architecture=architecture, hflip_prob=0))
-    image, wanted, _ = samples[EpochSample(1, 0)]
+    image, wanted, *_ = samples[EpochSample(1, 0)]
     assert image.shape == (3, 96, 128)
     # What was too thin for a box is not any more.
     assert wanted["boxes"].tolist() == [[60, 20, 120, 80], [8, 8, 120, 88], [16, 40, 100, 42]]
@@ -160,10 +162,10 @@ def test_possible_objects_are_resized_and_mirrored_with_the_image(world):
         pseudo_masks = Alternatives(world.split, *world.stores, 2)
         settings = parameters(**given, hflip_prob=hflip_prob)
         samples = MaskedPhotographs(world.split, pseudo_masks, settings)
-        _, wanted, _ = samples[EpochSample(1, 0)]
+        _, wanted, *_ = samples[EpochSample(1, 0)]
         first = wanted["alternatives"].tolist()[:1]
         assert first == expected
-    _, wanted, _ = samples_of(world, parameters())[EpochSample(1, 0)]
+    _, wanted, *_ = samples_of(world, parameters())[EpochSample(1, 0)]
     assert wanted["alternatives"].shape == (0, 4)
 
 
@@ -171,11 +173,13 @@ def test_a_batch_is_padded_to_multiples_of_32(world):
     samples = samples_of(world, parameters())
     wide, tall = torch.ones(3, 40, 70, dtype=torch.uint8), torch.ones(3, 60, 30, dtype=torch.uint8)
     nothing = target(torch.zeros(1, 40, 70, dtype=torch.uint8), np.zeros(1, np.int16))
-    batch = samples.collate([(wide, nothing, 0), (tall, nothing, 1)])
+    batch = samples.collate([(wide, nothing, 0, []), (tall, nothing, 1, [])])
     assert batch["images"].shape == (2, 3, 64, 96)
     assert batch["sizes"] == [(40, 70), (60, 30)]
     assert (batch["images"][0, :, :40, :70] == 1).all()
     assert (batch["images"][0, :, 40:] != 1).all()
+    of_share = samples.collate([(wide, nothing, 0, [(40, 70), (100, 30)])])
+    assert of_share["images"].shape == (1, 3, 128, 96)
 
 
 @pytest.mark.parametrize("empty", [0, 1])
