@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pipeline.classifier.inference import as_input
 from pipeline.classifier.network import Prm, PrmDescription
 from pipeline.classifier.peak_response import PeakBackpropagation
-from pipeline.classifier.peaks import PeaksParameters, locate
+from pipeline.classifier.peaks import PeaksParameters, locate, locate_all
 from pipeline.common.errors import InputError
 
 VALUES = {
@@ -72,6 +72,20 @@ def test_maps_are_averaged_over_scales_and_mirror_images(network, image):
     cells = torch.tensor(np.stack([np.zeros_like(rows), found.label, rows, columns], 1)).long()
     expected = at_training_size.responses(cells, 4, together=False)
     np.testing.assert_allclose(found.response, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_images_together_have_the_peaks_of_each(network, image):
+    images, labels = [image, image[:, ::-1], image[:80]], [[0, 1], [], [1]]
+    settings = parameters(scales=[96, 160], flip=True)
+    together = locate_all(network, images, labels, settings)
+    for found, *given in zip(together, images, labels, strict=True):
+        alone = locate(network, *given, settings)
+        np.testing.assert_array_equal(found.label, alone.label)
+        np.testing.assert_array_equal(found.y, alone.y)
+        np.testing.assert_array_equal(found.x, alone.x)
+        np.testing.assert_allclose(found.value, alone.value, rtol=1e-4)
+        np.testing.assert_allclose(found.response, alone.response, rtol=1e-3, atol=1e-7)
+    assert [len(found.label) > 0 for found in together] == [True, False, True]
 
 
 def test_a_scale_that_the_backbone_cannot_divide_is_refused():

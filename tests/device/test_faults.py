@@ -191,6 +191,12 @@ FAULTS = {
         "torch.backends.cudnn.allow_tf32 = False",
         "torch.backends.cudnn.allow_tf32 = True",
     ),
+    "matrix products of responses in TF32": (
+        find_peaks,
+        runtime.without_tf32,
+        "torch.backends.cuda.matmul.allow_tf32 = False",
+        "torch.backends.cuda.matmul.allow_tf32 = True",
+    ),
     "boxes that stay on the GPU": (
         detect,
         detection.predict,
@@ -208,6 +214,18 @@ FAULTS = {
         MaskRcnn.features,
         "level.float()",
         "level",
+    ),
+    "regions that stay on the CPU": (
+        detect_among,
+        community.predict,
+        "boxes.to(device)",
+        "boxes",
+    ),
+    "masks pasted at boxes on the GPU": (
+        detect_among,
+        community._masks,
+        "boxes.cpu(), size",
+        "boxes, size",
     ),
     "masks in bfloat16 as an array": (
         propose,

@@ -1,4 +1,4 @@
-"""Every stage that uses torch, on a pretend GPU."""
+"""Every stage that uses torch, and the estimate, on a pretend GPU."""
 
 import shutil
 
@@ -9,11 +9,14 @@ import yaml
 from pipeline.artifacts.split import Split
 from pipeline.classifier.training import PrmParameters, fine_tuning, untrained
 from pipeline.common import runtime
+from pipeline.execution import photographs
 from pipeline.training import fit
 from tests.support import training_project
 from tests.support.parameters import tiny_parameters
 from tests.support.running import run_here
 from tests.support.tiny import write_project
+from wise import estimate
+from wise.parameters import model
 
 # How often the host may wait for the GPU: in a step, and for an image.
 WAITS = {"prm": 0, "sharpmask": 0, "peaks": 4, "predictions": 40, "community_predictions": 40}
@@ -109,3 +112,35 @@ def test_community_learning(trainings, gpu, waits_per_image):
     run_here(trainings, "community_predictions")
     assert waits_per_image
     assert max(map(len, waits_per_image)) <= WAITS["community_predictions"], waits_per_image
+
+
+def test_the_estimate_of_check(trainings, gpu, monkeypatch):
+    monkeypatch.chdir(trainings)
+    monkeypatch.setattr(estimate, "_start_process", lambda: None)
+    split = Split.read(trainings / "data/dataset/train.json")
+    values = tiny_parameters()
+    values["community"]["enabled"] = True
+    names = estimate.Settings._fields
+    settings = estimate.Settings(**{name: model(name).parse(values[name], name) for name in names})
+    seconds = estimate.estimate({"train": split, "val": split}, settings).seconds
+    assert min(seconds.values()) > 0
+    assert "synchronize" in {wait.reason for wait in gpu.waits}
+
+
+def test_processes_take_turns_on_a_gpu(gpu, monkeypatch):
+    """One is the default, and more make nothing faster that a GPU computes."""
+    started = []
+
+    def recorded(call, items, workers):
+        started.append(workers)
+        return map(call, items)
+
+    monkeypatch.setattr(photographs, "ordered_map", recorded)
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: range(16))
+    monkeypatch.delenv("WISE_WORKERS")
+    for on_device in (True, False):
+        list(photographs.map_photographs(str, str, [], "", on_device))
+    monkeypatch.setenv("WISE_WORKERS", "4")
+    list(photographs.map_photographs(str, str, [], "", on_device=True))
+    assert started == [1, 16, 4]
+    assert (estimate._at_once(), estimate._at_once(on_cores=True)) == (1, 4)
