@@ -10,7 +10,7 @@ from pipeline.detectors.mask_rcnn.rounds import train_round
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.detectors.upper_bound import MaskRcnnGtParameters, match_steps
-from pipeline.execution.photographs import fill
+from pipeline.execution.photographs import fill_together
 from pipeline.pseudo_masks.true_masks import TrueMasks
 from stages.common.curves import curves
 from stages.common.parameters import read_parameters
@@ -37,7 +37,7 @@ def main() -> None:
             with InstanceWriter(place / name, "mask_rcnn_gt", split.classes, settings) as store:
                 if parameters.enabled:
                     what = f"mask_rcnn_gt, {name}"
-                    fill(store, predictor, split.path, split.photographs, what, on_device=True)
+                    fill_together(store, predictor, split.path, split.photographs, what)
             print(f"mask_rcnn_gt: {store.rows} instances in {store.finished} {name} images")
         check_inputs(unfinished)
         shelf.publish(place, "mask_rcnn_gt")

@@ -2,7 +2,7 @@
 
 from pipeline.artifacts.instances import InstanceWriter
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
-from pipeline.execution.photographs import fill
+from pipeline.execution.photographs import fill_together
 from stages.common.parameters import read_parameters
 from stages.common.run import run
 from stages.common.scratch import check_inputs, scratch
@@ -21,7 +21,7 @@ def main() -> None:
             settings = parameters.model_dump()
             with InstanceWriter(place / name, "predictions", split.classes, settings) as store:
                 what = f"predictions, {name}"
-                fill(store, predictor, split.path, split.photographs, what, on_device=True)
+                fill_together(store, predictor, split.path, split.photographs, what)
             print(f"predictions: {store.rows} instances in {len(split.photographs)} {name} images")
         check_inputs(unfinished)
         shelf.publish(place, "predictions")

@@ -6,7 +6,7 @@ from pipeline.artifacts.instances import InstanceWriter
 from pipeline.artifacts.split import PhotographFile
 from pipeline.classifier.peaks import PeaksParameters
 from pipeline.classifier.retrieval import RetrievalParameters, Retriever
-from pipeline.execution.photographs import fill
+from pipeline.execution.photographs import fill_together
 from stages.common.parameters import read_parameters
 from stages.common.run import run
 from stages.common.scratch import check_inputs, scratch
@@ -27,14 +27,8 @@ def main() -> None:
             retriever = Retriever(shelf.classifier, shelf.proposals[name].path, peaks, parameters)
             photographs, settings = split.photographs, parameters.model_dump()
             with InstanceWriter(place / name, "retrieval", split.classes, settings) as store:
-                fill(
-                    store,
-                    retriever,
-                    partial(PhotographFile.of, split),
-                    photographs,
-                    f"retrieval, {name}",
-                    on_device=True,
-                )
+                item, what = partial(PhotographFile.of, split), f"retrieval, {name}"
+                fill_together(store, retriever, item, photographs, what)
             print(f"retrieval: {store.rows} instances in {len(photographs)} {name} images")
         check_inputs(unfinished)
         shelf.publish(place, "retrieval")

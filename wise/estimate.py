@@ -242,7 +242,8 @@ def _classifier(
     network.eval()
 
     def compute(photograph: Photograph) -> NDArray[np.float16]:
-        return views(network, few.image(photograph))
+        both: NDArray[np.float16] = views(network, [few.image(photograph)])[0]
+        return both
 
     with _one_thread():
         timed = [_timed(compute, photograph) for photograph in few.photographs]
@@ -367,7 +368,7 @@ def _detect(
 @torch.inference_mode()
 def _maps(network: Prm, image: NDArray[np.uint8]) -> torch.Tensor:
     maps: torch.Tensor = network(as_input(network, image))[0]
-    return maps.float().cpu()
+    return maps.float()
 
 
 def _smoothed(proposals: Proposals) -> Proposals:

@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once for each photograph and for its mirror image."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.split import Split
 from pipeline.artifacts.weights import write_weights
-from pipeline.classifier.inference import as_input, classifier
+from pipeline.classifier.inference import as_inputs, classifier
 from pipeline.classifier.network import Prm
 from pipeline.common import runtime
 from pipeline.common.images import read_image
-from pipeline.execution.photographs import map_photographs
+from pipeline.execution.photographs import map_together
 from pipeline.training.distributed import join
 
 Features = Callable[[int, bool], NDArray[np.float16]]
@@ -68,8 +68,8 @@ def compute_features(network: Prm, split: Split, folder: Path) -> FeatureFile:
                 file.truncate(done * features.bytes_per_photograph)  # an unfinished photograph
                 write_weights(weights, network, network.description)
                 compute = partial(_views_of, weights)
-                for _, of_photograph in map_photographs(
-                    compute, split.path, remaining, "prm, features", on_device=True
+                for _, of_photograph in map_together(
+                    compute, split.path, remaining, "prm, features"
                 ):
                     file.write(of_photograph.tobytes())
     join().wait()
@@ -82,21 +82,21 @@ def feature_shape(network: Prm) -> tuple[int, int, int]:
     return network.backbone.channels, cells, cells
 
 
-def _views_of(weights: Path, photograph: Path) -> NDArray[np.float16]:
-    return views(classifier(weights), read_image(photograph))
+def _views_of(weights: Path, photographs: Sequence[Path]) -> list[NDArray[np.float16]]:
+    return list(views(classifier(weights), [read_image(path) for path in photographs]))
 
 
 @torch.inference_mode()
-def views(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Compute the features of an image, uint8 (h, w, 3), and of its mirror image.
+def views(network: Prm, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float16]:
+    """Compute the features of m images, uint8 (h_i, w_i, 3), and of their mirror images.
 
     Returns
     -------
-    float16 (2, channels, image_size / stride, image_size / stride).
+    float16 (m, 2, channels, image_size / stride, image_size / stride).
     """
-    pixels = as_input(network, image)
+    pixels = as_inputs(network, images)
     features = network.backbone(torch.cat([pixels, pixels.flip(-1)])).half()
-    values: NDArray[np.float16] = features.cpu().numpy()
+    values: NDArray[np.float16] = features.unflatten(0, (2, -1)).transpose(0, 1).cpu().numpy()
     return values
 
 

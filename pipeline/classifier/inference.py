@@ -54,8 +54,13 @@ def as_inputs(
 
 
 @torch.inference_mode()
-def presence(network: Prm, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Predict the probability that each class is in an image, uint8 (h, w, 3): float32 (C,)."""
-    logits = network.presence_logits(network.backbone(as_input(network, image)))[0]
+def presence(network: Prm, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Predict the probability that each class is in each of m images: float32 (m, C).
+
+    Parameters
+    ----------
+    images : uint8 (h_i, w_i, 3).
+    """
+    logits = network.presence_logits(network.backbone(as_inputs(network, images)))
     probability: NDArray[np.float32] = torch.sigmoid(logits.float()).cpu().numpy()
     return probability

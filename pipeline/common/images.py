@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def _naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: broken image, or too large for this machine's memory") from None
     except Exception as error:
         raise InputError(f"{path}: broken image ({error})") from None
+
+
+def of_equal_size(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Give the indices of images of equal size: a list for each size."""
+    of_size = defaultdict(list)
+    for number, size in enumerate(sizes):
+        of_size[size].append(number)
+    return list(of_size.values())
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Detections of the trained detector in photographs (WISE, section 3.2; He et al., section 3.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.common import runtime
 from pipeline.common.errors import InputError
 from pipeline.common.images import read_image
 from pipeline.common.parameters import Parameters
-from pipeline.detectors.mask_rcnn.inference import predict
+from pipeline.detectors.mask_rcnn.inference import predict_all
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 
 
@@ -63,9 +63,10 @@ class Predictor:
     parameters: PredictionsParameters
     of_classifier: Path | None = None
 
-    def __call__(self, photograph: Path) -> Instances:
-        """Detect the instances of one photograph, at its own size, by descending score."""
-        return self.detect(read_image(photograph))
+    def __call__(self, photographs: Sequence[Path]) -> list[Instances]:
+        """Detect the instances of each of some photographs, as `detect` does."""
+        images = [read_image(photograph) for photograph in photographs]
+        return detect_all(images, *_networks(self), self.parameters)
 
     def detect(self, image: NDArray[np.uint8]) -> Instances:
         """Detect the instances of a photograph, uint8 (h, w, 3), as `detect` does.
@@ -84,19 +85,34 @@ def detect(
     of_presence: Prm | None,
     parameters: PredictionsParameters,
 ) -> Instances:
-    """Detect the instances of a photograph, at its own size, by descending score.
+    """Detect the instances of a photograph, uint8 (h, w, 3); see `detect_all`."""
+    (found,) = detect_all([image], network, of_presence, parameters)
+    return found
+
+
+def detect_all(
+    images: Sequence[NDArray[np.uint8]],
+    network: MaskRcnn,
+    of_presence: Prm | None,
+    parameters: PredictionsParameters,
+) -> list[Instances]:
+    """Detect the instances of photographs, at their own sizes, by descending score.
 
     Parameters
     ----------
-    image : uint8 (h, w, 3).
+    images : uint8 (h_i, w_i, 3).
     of_presence : the classifier; without it, `presence_weight` is taken as 0.
     """
-    found, of_masks = predict(network, image, parameters.flip)
-    factor = of_masks**parameters.mask_score_weight
+    found = predict_all(network, images, parameters.flip)
+    factors = [of_masks**parameters.mask_score_weight for _, of_masks in found]
     if parameters.presence_weight > 0 and of_presence is not None:
-        present = presence(of_presence, image)
-        factor *= presence_factor(found, present, parameters.presence_weight)
-    return found.with_scores(found.score * factor).without_parts(parameters.max_overlap)
+        present = presence(of_presence, images)
+        for factor, (instances, _), of_image in zip(factors, found, present, strict=True):
+            factor *= presence_factor(instances, of_image, parameters.presence_weight)
+    return [
+        instances.with_scores(instances.score * factor).without_parts(parameters.max_overlap)
+        for (instances, _), factor in zip(found, factors, strict=True)
+    ]
 
 
 @lru_cache(maxsize=1)

@@ -53,16 +53,9 @@ def fill_together(
     photographs: Sequence[Photograph],
     what: str,
 ) -> None:
-    """Add the results of a function of several photographs, which computes on the device.
-
-    It is called with a list of items, and returns a result for each: on a GPU for `GPU_BATCH`
-    photographs at a time, on a CPU for each by itself. See `map_photographs`.
-    """
+    """Add the results of a function of several photographs; see `map_together`."""
     remaining = photographs[store.finished :]
-    items, size = map(item, remaining), GPU_BATCH if runtime.on_gpu(runtime.device()) else 1
-    batches = iter(lambda: list(islice(items, size)), [])
-    results = chain.from_iterable(_computed(function, batches, on_device=True))
-    for photograph, result in _shown(remaining, results, what):
+    for photograph, result in map_together(function, item, remaining, what):
         store.add(photograph.id, photograph.height, photograph.width, result)
 
 
@@ -87,6 +80,23 @@ def map_photographs(
     on_device : whether `function` computes on `runtime.device()`, see `runtime.workers`.
     """
     yield from _shown(photographs, _computed(function, map(item, photographs), on_device), what)
+
+
+def map_together(
+    function: Callable[[Sequence[Item]], Sequence[Result]],
+    item: Callable[[Photograph], Item],
+    photographs: Sequence[Photograph],
+    what: str,
+) -> Iterator[tuple[Photograph, Result]]:
+    """Yield every photograph with its result, of a function that computes on the device.
+
+    It is called with a list of items, and returns a result for each: on a GPU for `GPU_BATCH`
+    photographs at a time, on a CPU for each by itself. See `map_photographs`.
+    """
+    items, size = map(item, photographs), GPU_BATCH if runtime.on_gpu(runtime.device()) else 1
+    batches = iter(lambda: list(islice(items, size)), [])
+    results = chain.from_iterable(_computed(function, batches, on_device=True))
+    yield from _shown(photographs, results, what)
 
 
 def _computed(

@@ -8,7 +8,7 @@ from pipeline.artifacts.split import Photograph, Split
 from pipeline.artifacts.weights import read_description
 from pipeline.common.errors import InputError
 from pipeline.common.progress import track
-from pipeline.execution.photographs import map_photographs
+from pipeline.execution.photographs import map_photographs, map_together
 from pipeline.proposals import sam
 from pipeline.proposals.grouping import Grouper
 from pipeline.proposals.imported import read_proposals
@@ -48,8 +48,12 @@ def propose(
         )
         yield from track(((p, imported[p.id]) for p in photographs), len(photographs), what)
         return
-    on_device = parameters.method in ("sharpmask", "sam")
-    yield from map_photographs(proposer_of(parameters), split.path, photographs, what, on_device)
+    proposer = proposer_of(parameters)
+    if isinstance(proposer, SharpMaskProposer):
+        yield from map_together(proposer.together, split.path, photographs, what)
+        return
+    on_device = parameters.method == "sam"
+    yield from map_photographs(proposer, split.path, photographs, what, on_device)
 
 
 def proposer_of(parameters: ProposalsParameters) -> Callable[[Path], Proposals]:

@@ -180,7 +180,10 @@ def retrieved(world, peaks):
     settings = parameters(min_peak_height=-1000.0)
     weights = world / "weights.safetensors"
     retriever = Retriever(weights, world / "proposals", peaks, settings)
-    return retriever(PhotographFile("one", world / "one.png"))
+    photograph = PhotographFile("one", world / "one.png")
+    first, second = retriever([photograph] * 2)
+    assert first.masks == second.masks
+    return first
 
 
 def test_peaks_that_are_not_known_are_those_of_the_classes_seen(world):

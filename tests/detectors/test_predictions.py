@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pipeline.classifier.inference import presence
 from pipeline.classifier.network import Prm, PrmDescription
 from pipeline.common import masks, runtime
 from pipeline.common.images import read_image
-from pipeline.detectors.mask_rcnn.inference import mask_scores, predict
+from pipeline.detectors.mask_rcnn.inference import mask_scores, predict, predict_all
 from pipeline.detectors.mask_rcnn.network import MaskRcnn
 from pipeline.detectors.predictions import (
     PredictionsParameters,
@@ -87,8 +89,8 @@ def test_the_score_of_a_mask_is_the_mean_probability_of_its_pixels():
 def test_mask_scores_are_factors_of_scores(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
     alone, weighted = (
-        Predictor(tmp_path / "weights.safetensors", keeping(mask_score_weight=weight))(
-            photographs[0]
+        Predictor(tmp_path / "weights.safetensors", keeping(mask_score_weight=weight)).detect(
+            read_image(photographs[0])
         )
         for weight in (0, 2)
     )
@@ -103,8 +105,8 @@ def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_
     padded = torch.zeros(2, 3, 64, 96)
     padded[0, :, :, :90], padded[1, :, :, :90] = image, image.flip(2)
     with torch.inference_mode():
-        found = network.forward_mirrored(padded, (64, 90))
-        mirrored = network.forward_mirrored(padded.flip(0), (64, 90))
+        (found,) = network.forward_mirrored(padded, [(64, 90)])
+        (mirrored,) = network.forward_mirrored(padded.flip(0), [(64, 90)])
         (alone,) = network(padded[:1], [(64, 90)])
     assert {name: of.shape for name, of in found.items()} == {
         name: of.shape for name, of in alone.items()
@@ -116,6 +118,21 @@ def test_with_its_mirror_image_a_photograph_shows_the_mirror_image_of_what_that_
     torch.testing.assert_close(found["masks"], mirrored["masks"].flip(3), rtol=0, atol=1e-5)
     assert torch.equal(found["labels"], mirrored["labels"])
     assert not torch.allclose(found["scores"], alone["scores"], atol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_photographs_together_show_what_each_shows(flip):
+    """Two are padded to one size, 64 x 96, and so are computed together."""
+    network, rng = detector(), np.random.default_rng(0)
+    sizes = [(HEIGHT, WIDTH), (WIDTH, HEIGHT), (64, 90), (HEIGHT, WIDTH)]
+    images = [rng.integers(0, 255, (*size, 3), np.uint8) for size in sizes]
+    together = predict_all(network, images, flip)
+    for image, (found, of_masks) in zip(images, together, strict=True):
+        alone, alone_masks = predict(network, image, flip)
+        assert found.label.tolist() == alone.label.tolist()
+        np.testing.assert_allclose(found.score, alone.score, rtol=1e-4)
+        np.testing.assert_allclose(of_masks, alone_masks, rtol=1e-3)
+        assert np.diag(masks.iou(found.masks, alone.masks)).min() > 0.99
 
 
 def test_with_its_mirror_image_a_photograph_may_show_nothing():
@@ -139,11 +156,13 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
     parameters = keeping()
     predictor = Predictor(tmp_path / "weights.safetensors", parameters)
     with InstanceWriter(tmp_path / "store", "predictions", DESCRIPTION.classes, {}) as writer:
-        for path, found in zip(photographs, ordered_map(predictor, photographs, 1), strict=True):
+        batches = [photographs[:2], photographs[2:]]
+        results = chain.from_iterable(ordered_map(predictor, batches, 1))
+        for path, found in zip(photographs, results, strict=True):
             writer.add(path.name, HEIGHT, WIDTH, found)
     store = InstanceStore(tmp_path / "store")
     for path in photographs:
-        stored, here = store.instances(path.name), predictor(path)
+        stored, (here,) = store.instances(path.name), predictor([path])
         assert 0 < len(here.masks) <= 10
         assert [mask["size"] for mask in stored.masks] == [[HEIGHT, WIDTH]] * len(here.masks)
         assert set(stored.label.tolist()) <= {0, 1}
@@ -156,7 +175,7 @@ def test_round_trip_by_any_number_of_workers(tmp_path, photographs):
 def test_a_threshold_above_every_score_leaves_nothing(tmp_path, photographs):
     write_weights(tmp_path / "weights.safetensors", detector(), DESCRIPTION)
     parameters = keeping(min_score=0.99)
-    found = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[0])
+    (found,) = Predictor(tmp_path / "weights.safetensors", parameters)(photographs[:1])
     assert (len(found.masks), found.label.dtype, found.score.dtype) == (0, np.int16, np.float32)
 
 
@@ -213,12 +232,12 @@ def test_the_classifier_is_asked_where_it_has_weight(tmp_path, photographs):
             tmp_path / "weights.safetensors",
             keeping(presence_weight=weight),
             tmp_path / "prm.safetensors",
-        )(photographs[0])
+        ).detect(read_image(photographs[0]))
         for weight in (0.0, 1.0)
     )
     assert sorted(map(str, alone.masks)) == sorted(map(str, asked.masks))
     network = Prm.load(tmp_path / "prm.safetensors")
-    present = presence(network, read_image(photographs[0]))
+    (present,) = presence(network, [read_image(photographs[0])])
     for label in np.unique(asked.label):
         best = asked.score[asked.label == label].max()
         assert best == pytest.approx(present[label], rel=1e-5)

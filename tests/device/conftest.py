@@ -41,8 +41,8 @@ def gpu(monkeypatch):
 
 
 @pytest.fixture
-def waits_per_image(gpu, monkeypatch):
-    """The waits of each call of a stage, for two images in `peaks` and else for one.
+def waits_per_call(gpu, monkeypatch):
+    """The waits of each call of a stage, with two images where a stage computes several at once.
 
     The first call is not among them: it loads the networks.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.classifier import inference, network, peak_response, peaks
+from pipeline.classifier import inference, network, peak_response, peaks, retrieval
 from pipeline.classifier.training import prm_loss
 from pipeline.common import runtime
 from pipeline.community import inference as community
@@ -136,8 +136,32 @@ def propose(gpu, networks, placed):
     assert proposals.propose_windows(placed["sharpmask"], photograph(), settings, 10).masks
 
 
+def retrieve(gpu, networks, placed):
+    """The scores of masks for peaks: the numbers of a CPU."""
+    rng = np.random.default_rng(0)
+    shapes = (rng.random((4, 8, 8)) < 0.5).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    responses, maps = torch.rand(3, 16, 16), torch.rand(3, 8, 8)
+    settings = retrieval.RetrievalParameters(
+        min_peak_height=0.0,
+        max_candidates=4,
+        min_area=0.0,
+        max_area=1.0,
+        balance=0.8,
+        penalty=1e-4,
+        background_threshold=0.95,
+        nms_threshold=0.3,
+    )
+    expected, found = (
+        retrieval.scores(
+            shapes, responses, retrieval.background(maps.to(device), 64, 0.95), settings
+        )
+        for device in (torch.device("cpu"), runtime.device())
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def predict_presence(gpu, networks, placed):
-    inference.presence(placed["prm"], photograph())
+    inference.presence(placed["prm"], [photograph()])
 
 
 FAULTS = {
@@ -199,13 +223,13 @@ FAULTS = {
     ),
     "boxes that stay on the GPU": (
         detect,
-        detection.predict,
+        detection._instances,
         'found["boxes"].cpu() * torch.tensor([width / size[1], height / size[0]] * 2)',
-        'found["boxes"] * torch.tensor([width / size[1], height / size[0]] * 2, device=device)',
+        'found["boxes"] * found["boxes"].new_tensor([width / size[1], height / size[0]] * 2)',
     ),
     "scores as an array without a copy": (
         detect,
-        detection.predict,
+        detection._instances,
         'found["scores"][kept].cpu().numpy()',
         'found["scores"][kept].numpy()',
     ),
@@ -227,11 +251,29 @@ FAULTS = {
         "boxes.cpu(), size",
         "boxes, size",
     ),
-    "masks in bfloat16 as an array": (
+    "masks in bfloat16": (
         propose,
         proposals._refine,
         "torch.stack(masks_of_views).float()",
         "torch.stack(masks_of_views)",
+    ),
+    "masks as an array without a copy": (
+        propose,
+        proposals._place_on_gpu,
+        "inside.cpu().numpy()",
+        "inside.numpy()",
+    ),
+    "the pixels of a window on the CPU": (
+        propose,
+        proposals._resizing,
+        "torch.from_numpy(inside).to(device)",
+        "torch.from_numpy(inside)",
+    ),
+    "shapes that stay on the CPU": (
+        retrieve,
+        retrieval.scores,
+        "torch.from_numpy(shapes).to(backgrounds.device)",
+        "torch.from_numpy(shapes)",
     ),
     "probabilities as an array without a copy": (
         predict_presence,
@@ -243,7 +285,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(
-    "work", [step, find_peaks, detect, detect_among, propose, predict_presence]
+    "work", [step, find_peaks, detect, detect_among, propose, retrieve, predict_presence]
 )
 def test_without_a_fault_nothing_is_noticed(work, gpu, networks, placed):
     work(gpu, networks, placed)

@@ -1,4 +1,6 @@
-"""Inference of a trained Mask R-CNN on a photograph (He et al., section 3.1)."""
+"""Inference of a trained Mask R-CNN on photographs (He et al., section 3.1)."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,39 +11,69 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from pipeline.artifacts.instances import Instances
 from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import masks, runtime
-from pipeline.detectors.mask_rcnn.network import MaskRcnn, pad
+from pipeline.common.images import of_equal_size
+from pipeline.detectors.mask_rcnn.network import MaskRcnn, pad, padded_size
 
 MASK_THRESHOLD = 0.5
 
 
-@torch.inference_mode()
 def predict(
     network: MaskRcnn, image: NDArray[np.uint8], flip: bool
 ) -> tuple[Instances, NDArray[np.float32]]:
-    """Detect the instances of a photograph. Empty masks are dropped.
+    """Detect the instances of a photograph, uint8 (h, w, 3); see `predict_all`."""
+    (found,) = predict_all(network, [image], flip)
+    return found
+
+
+@torch.inference_mode()
+def predict_all(
+    network: MaskRcnn, images: Sequence[NDArray[np.uint8]], flip: bool
+) -> list[tuple[Instances, NDArray[np.float32]]]:
+    """Detect the instances of photographs. Empty masks are dropped.
+
+    Photographs that are padded to the same size are computed together: what is found in one
+    depends on the others up to rounding only.
 
     Parameters
     ----------
-    image : uint8 (h, w, 3).
-    flip : whether to run on the mirror image too, see `MaskRcnn.forward_mirrored`.
+    images : uint8 (h_i, w_i, 3).
+    flip : whether to run on the mirror images too, see `MaskRcnn.forward_mirrored`.
 
     Returns
     -------
-    Instances at the size of the photograph, by descending score; and the score of each mask,
-    float32 (n,), see `mask_scores`.
+    For each photograph its instances at its size, by descending score; and the score of each
+    mask, float32 (n,), see `mask_scores`.
     """
-    height, width = image.shape[:2]
     architecture = network.description.architecture
-    size = fit_size(height, width, architecture.min_size, architecture.max_size)
+    sizes = [
+        fit_size(image.shape[0], image.shape[1], architecture.min_size, architecture.max_size)
+        for image in images
+    ]
+    found: dict[int, tuple[Instances, NDArray[np.float32]]] = {}
+    for numbers in of_equal_size([padded_size(*size) for size in sizes]):
+        resized = [to_size(images[number], sizes[number]) for number in numbers]
+        for number, detected in zip(numbers, _detect(network, resized, flip), strict=True):
+            found[number] = _instances(detected, sizes[number], images[number].shape[:2])
+    return [found[number] for number in range(len(images))]
+
+
+def _detect(network: MaskRcnn, resized: Sequence[Tensor], flip: bool) -> list[dict[str, Tensor]]:
+    """Detect objects in images uint8 (3, h_i, w_i); returns what `MaskRcnn.forward` does."""
     device = next(network.parameters()).device
-    resized = to_size(image, size)
-    padded, sizes = pad([resized, resized.flip(2)] if flip else [resized])
+    mirrored = [image.flip(2) for image in resized] if flip else []
+    padded, sizes = pad([*resized, *mirrored])
     batch = runtime.channels_last(padded, device)
+    detect = network.forward_mirrored if flip else network
     with runtime.autocast(device):
-        if flip:
-            found = network.forward_mirrored(batch / 255, size)
-        else:
-            (found,) = network(batch / 255, sizes)
+        found: list[dict[str, Tensor]] = detect(batch / 255, sizes[: len(resized)])
+    return found
+
+
+def _instances(
+    found: dict[str, Tensor], size: tuple[int, int], original: tuple[int, ...]
+) -> tuple[Instances, NDArray[np.float32]]:
+    """Paste the masks of an image of a `size` into the photograph, of the `original` size."""
+    height, width = original
     # On the CPU: a mask is pasted at integer coordinates, and to read them from a GPU is to wait.
     boxes = found["boxes"].cpu() * torch.tensor([width / size[1], height / size[0]] * 2)
     pasted = paste_masks_in_image(found["masks"], boxes, (height, width))[:, 0]

@@ -193,39 +193,47 @@ class MaskRcnn(nn.Module):
             detections, _ = self.heads(features, regions, list(sizes))
         return detections
 
-    def forward_mirrored(self, images: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Detect objects in an image and its mirror image together, in evaluation mode.
+    def forward_mirrored(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Detect objects in images and their mirror images together, in evaluation mode.
 
-        Not published. Regions are proposed in both images. Class probabilities, box offsets and
-        mask probabilities of each region are averaged over both.
+        Not published. Regions are proposed in both. Class probabilities, box offsets and mask
+        probabilities of each region are averaged over both.
 
         Parameters
         ----------
-        images : float (2, 3, h, w) in 0..1, the image and its mirror image, padded.
-        size : height and width of both without their padding.
+        images : float (2 n, 3, h, w) in 0..1, n images and then their mirror images, padded.
+        sizes : height and width of each of the n images without its padding.
 
         Returns
         -------
-        As an entry of the list that `forward` returns.
+        As `forward`.
         """
-        features, sizes = self.features(images), [size] * 2
+        features, of_both = self.features(images), [*sizes, *sizes]
         heads: Any = self.heads
         with _full_precision(images):
-            (seen, seen_mirrored), _ = self.rpn(ImageList(images, sizes), features)
-            regions = torch.cat([seen, mirror(seen_mirrored, size)])
-            pooled = heads.box_roi_pool(features, [regions, mirror(regions, size)], sizes)
+            seen, _ = self.rpn(ImageList(images, of_both), features)
+            mirrored = _mirrored(seen[len(sizes) :], sizes)
+            regions = [torch.cat(both) for both in zip(seen[: len(sizes)], mirrored, strict=True)]
+            everywhere = [*regions, *_mirrored(regions, sizes)]
+            pooled = heads.box_roi_pool(features, everywhere, of_both)
             logits, offsets = heads.box_predictor(heads.box_head(pooled))
             log_probabilities = logits.softmax(1).unflatten(0, (2, -1)).mean(0).log()
             offsets = offsets.unflatten(0, (2, -1)).unflatten(2, (-1, 4))
             offsets[1, :, :, 0] *= -1
-            (boxes,), (scores,), (labels,) = heads.postprocess_detections(
-                log_probabilities, offsets.mean(0).flatten(1), [regions], [size]
+            boxes, scores, labels = heads.postprocess_detections(
+                log_probabilities, offsets.mean(0).flatten(1), regions, list(sizes)
             )
-            pooled = heads.mask_roi_pool(features, [boxes, mirror(boxes, size)], sizes)
+            pooled = heads.mask_roi_pool(features, [*boxes, *_mirrored(boxes, sizes)], of_both)
             mask_logits = heads.mask_predictor(heads.mask_head(pooled))
-            masks, masks_mirrored = maskrcnn_inference(mask_logits, [labels, labels])
-        both = (masks + masks_mirrored.flip(3)) / 2
-        return {"boxes": boxes, "labels": labels, "scores": scores, "masks": both}
+            masks = maskrcnn_inference(mask_logits, [*labels, *labels])
+        turned = zip(masks[: len(sizes)], masks[len(sizes) :], strict=True)
+        masks = [(one + other.flip(3)) / 2 for one, other in turned]
+        return [
+            dict(zip(("boxes", "labels", "scores", "masks"), of_image, strict=True))
+            for of_image in zip(boxes, labels, scores, masks, strict=True)
+        ]
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the feature pyramid of images (n, 3, h, w): float32 levels, the finest first."""
@@ -266,18 +274,27 @@ def pad(
     `others` are sizes (height, width) that would fit in, too.
     """
     sizes = [(image.shape[1], image.shape[2]) for image in images]
-    sides = zip(*sizes, *others, strict=True)
-    height, width = (math.ceil(max(side) / DIVISOR) * DIVISOR for side in sides)
+    heights, widths = zip(*sizes, *others, strict=True)
+    height, width = padded_size(max(heights), max(widths))
     padded = torch.full((len(images), 3, height, width), PADDING, dtype=torch.uint8)
     for place, image in zip(padded, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
     return padded, sizes
 
 
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """Round a height and a width up to multiples of `DIVISOR`."""
+    return math.ceil(height / DIVISOR) * DIVISOR, math.ceil(width / DIVISOR) * DIVISOR
+
+
 def mirror(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Mirror boxes (n, 4), x1 y1 x2 y2, in an image of the given size (height, width)."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([size[1] - right, top, size[1] - left, bottom], 1)
+
+
+def _mirrored(boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    return [mirror(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)]
 
 
 def _full_precision(images: Tensor) -> torch.autocast:

@@ -7,22 +7,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from pipeline.artifacts.instances import Instances, InstanceStore, InstanceWriter
+from pipeline.artifacts.instances import InstanceStore, InstanceWriter
 from pipeline.artifacts.split import Photograph, Split
 from pipeline.common import runtime
 from pipeline.detectors.mask_rcnn.training import MaskRcnnParameters, detector_training
 from pipeline.detectors.predictions import PredictionsParameters, Predictor
 from pipeline.detectors.refinement import RefinementParameters, Refiner
-from pipeline.execution.photographs import fill
+from pipeline.execution.photographs import fill, fill_together
 from pipeline.pseudo_masks.self_training import SelfTrainingMasks, TaggedDetections
 from pipeline.pseudo_masks.supervision import Supervision
 from pipeline.training.distributed import join
 from pipeline.training.fit import LogEpoch, fit
 from pipeline.training.results import write_results
 
-Item = TypeVar("Item")
 Curves = Callable[[Path], AbstractContextManager[LogEpoch]]
 
 # Detections in the training images that the next round may be trained on, as in COCO evaluation.
@@ -104,7 +103,12 @@ def _detect(
     )
     predictor = Predictor(folder / "weights.safetensors", detections)
     found = _filled(
-        folder / "detections", split, predictor, split.path, "mask_rcnn, detections", on_device=True
+        fill_together,
+        folder / "detections",
+        split,
+        predictor,
+        split.path,
+        "mask_rcnn, detections",
     )
     if parameters.min_vote_iou == 1:
         return found
@@ -116,20 +120,22 @@ def _detect(
         support_weight=0,
     )
     refiner = Refiner(found.path, proposals, refinement)
-    return _filled(folder / "refined", split, refiner, attrgetter("id"), "mask_rcnn, refinement")
+    return _filled(
+        fill, folder / "refined", split, refiner, attrgetter("id"), "mask_rcnn, refinement"
+    )
 
 
 def _filled(
+    how: Callable[..., None],
     place: Path,
     split: Split,
-    function: Callable[[Item], Instances],
-    item: Callable[[Photograph], Item],
+    function: Callable[..., Any],
+    item: Callable[[Photograph], Any],
     what: str,
-    on_device: bool = False,
 ) -> InstanceStore:
-    """Fill a store in the first process, while the others wait; see `fill`."""
+    """Fill a store in the first process, by `fill` or `fill_together`, while the others wait."""
     if runtime.is_main_process():
         with InstanceWriter(place, "mask_rcnn", split.classes, {}) as store:
-            fill(store, function, item, split.photographs, what, on_device)
+            how(store, function, item, split.photographs, what)
     join().wait()
     return InstanceStore(place)

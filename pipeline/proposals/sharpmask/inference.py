@@ -1,8 +1,8 @@
-"""Object proposals of a photograph by a trained SharpMask."""
+"""Object proposals of photographs by a trained SharpMask."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.weights import load_network
 from pipeline.common import masks, runtime
-from pipeline.common.images import read_image
+from pipeline.common.images import of_equal_size, read_image
 from pipeline.common.masks import Rle
 from pipeline.common.parameters import Parameters
 from pipeline.proposals.sharpmask.network import (
@@ -31,6 +31,8 @@ from pipeline.proposals.sharpmask.network import (
 )
 
 _WINDOWS_PER_BATCH = 64
+# Pixels of masks that a GPU resizes at once, which bounds its memory: 256 MB.
+_PIXELS_PER_BATCH = 2**26
 
 
 class PyramidParameters(Parameters):
@@ -81,8 +83,13 @@ class SharpMaskProposer:
 
     def __call__(self, photograph: Path) -> Proposals:
         """Propose masks for a photograph, best first."""
-        network = _load(self.weights)
-        return propose_windows(network, read_image(photograph), self.parameters, self.count)
+        (proposals,) = self.together([photograph])
+        return proposals
+
+    def together(self, photographs: Sequence[Path]) -> list[Proposals]:
+        """Propose masks for each of some photographs, best first."""
+        images = [read_image(photograph) for photograph in photographs]
+        return propose_all(_load(self.weights), images, self.parameters, self.count)
 
 
 @cache
@@ -94,20 +101,49 @@ def _load(weights: Path) -> SharpMask:
 def propose_windows(
     network: SharpMask, image: NDArray[np.uint8], parameters: PyramidParameters, count: int
 ) -> Proposals:
+    """Propose masks for an image, uint8 (h, w, 3); see `propose_all`."""
+    (proposals,) = propose_all(network, [image], parameters, count)
+    return proposals
+
+
+def propose_all(
+    network: SharpMask,
+    images: Sequence[NDArray[np.uint8]],
+    parameters: PyramidParameters,
+    count: int,
+) -> list[Proposals]:
     """Propose the masks of the best windows of all scales (SharpMask, section 5).
 
-    Similar masks are suppressed if `parameters.nms_threshold` is below 1.
+    Similar masks are suppressed if `parameters.nms_threshold` is below 1. The windows of images
+    of equal size are scored together: those of one depend on the others up to rounding only.
 
     Parameters
     ----------
-    image : uint8 (height, width, 3), of any size.
-    count : maximum number of proposals.
+    images : uint8 (h_i, w_i, 3), of any sizes.
+    count : maximum number of proposals per image.
 
     Returns
     -------
-    At most `count` non-empty masks at the size of the image, by descending score.
+    For each image at most `count` non-empty masks at its size, by descending score.
     """
-    levels = [_scan(network, image, scale, parameters.flip) for scale in parameters.scales()]
+    found: dict[int, Proposals] = {}
+    for numbers in of_equal_size([image.shape for image in images]):
+        some = [images[number] for number in numbers]
+        scanned = [_scan(network, some, scale, parameters.flip) for scale in parameters.scales()]
+        for number, levels in zip(numbers, zip(*scanned, strict=True), strict=True):
+            size = images[number].shape[:2]
+            found[number] = _best_windows(network, levels, size, parameters, count)
+    return [found[number] for number in range(len(images))]
+
+
+def _best_windows(
+    network: SharpMask,
+    levels: Sequence["_Level"],
+    size: tuple[int, ...],
+    parameters: PyramidParameters,
+    count: int,
+) -> Proposals:
+    """Compute the masks of the best windows of an image of a size (height, width)."""
     scores = np.concatenate([level.scores.ravel() for level in levels])
     # Stable, so that equal scores keep the order of scales and positions.
     ranked = np.argsort(-scores, kind="stable")
@@ -116,7 +152,7 @@ def propose_windows(
     # Empty and suppressed masks are replaced by those of the windows next in rank.
     while len(rles) < count and seen < len(ranked):
         some = ranked[seen : seen + max(count - len(rles), _WINDOWS_PER_BATCH)]
-        drawn = _draw_windows(network, levels, some, image.shape[:2], parameters.mask_threshold)
+        drawn = _draw_windows(network, levels, some, size, parameters.mask_threshold)
         kept = np.flatnonzero(masks.area(drawn))
         if parameters.nms_threshold < 1:
             kept = kept[masks.nms([drawn[i] for i in kept], parameters.nms_threshold, rles)]
@@ -128,21 +164,26 @@ def propose_windows(
 
 @dataclass(frozen=True)
 class _View:
-    """The network's output for an image at one scale, or for its mirror image.
+    """The network's output for n images at one scale, or for their mirror images.
 
     Attributes
     ----------
-    code : (1, channels, y, x), the code of each window.
+    code : (n, channels, y, x), the code of each window.
     laterals : lateral maps, strides 16 to 2.
     """
 
     code: Tensor
     laterals: list[Tensor]
 
+    def of_image(self, number: int) -> Self:
+        """Return the view of one image."""
+        one = slice(number, number + 1)
+        return replace(self, code=self.code[one], laterals=[of[one] for of in self.laterals])
+
 
 @dataclass(frozen=True)
 class _Level:
-    """The network's output for one level of the image pyramid.
+    """The network's output for one level of the pyramid of an image.
 
     Attributes
     ----------
@@ -157,24 +198,33 @@ class _Level:
 
 
 @torch.inference_mode()
-def _scan(network: SharpMask, image: NDArray[np.uint8], scale: float, flip: bool) -> _Level:
-    """Encode and score all windows. Their centers cover the image from edge to edge."""
-    height, width = image.shape[:2]
+def _scan(
+    network: SharpMask, images: Sequence[NDArray[np.uint8]], scale: float, flip: bool
+) -> list[_Level]:
+    """Encode and score all windows of images of one size.
+
+    The centers of the windows cover an image from edge to edge.
+    """
+    height, width = images[0].shape[:2]
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
-    pixels = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
-    padded = np.full((_padded(h), _padded(w), 3), OUTSIDE, np.uint8)
-    padded[PATCH // 2 : PATCH // 2 + h, PATCH // 2 : PATCH // 2 + w] = pixels
+    padded = np.full((len(images), _padded(h), _padded(w), 3), OUTSIDE, np.uint8)
+    for place, image in zip(padded, images, strict=True):
+        pixels = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
+        place[PATCH // 2 : PATCH // 2 + h, PATCH // 2 : PATCH // 2 + w] = pixels
     device = runtime.device()
-    batch = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None] / 255
+    batch = torch.from_numpy(padded).to(device).permute(0, 3, 1, 2) / 255
     scores, views = [], []
     with runtime.autocast(device):
         for mirrored in (False, True) if flip else (False,):
             features, code = network.deepmask(batch.flip(3) if mirrored else batch)
-            logits = network.deepmask.scores(code)[0].float()
-            scores.append(logits.flip(1) if mirrored else logits)
+            logits = network.deepmask.scores(code).float()
+            scores.append(logits.flip(2) if mirrored else logits)
             views.append(_View(code, network.refinement.lateral(features)))
     probabilities = torch.sigmoid(torch.stack(scores).mean(0)).cpu().numpy()
-    return _Level((h / height, w / width), probabilities, views)
+    return [
+        _Level((h / height, w / width), of_image, [view.of_image(number) for view in views])
+        for number, of_image in enumerate(probabilities)
+    ]
 
 
 def _padded(length: int) -> int:
@@ -213,12 +263,13 @@ def _draw(
     for start in range(0, len(places), _WINDOWS_PER_BATCH):
         some = places[start : start + _WINDOWS_PER_BATCH]
         logits = _refine(network, level, some)
-        rles += _place(logits, some, level.scale, size, math.log(threshold / (1 - threshold)))
+        place = _place_on_gpu if runtime.on_gpu(logits.device) else _place
+        rles += place(logits, some, level.scale, size, math.log(threshold / (1 - threshold)))
     return rles
 
 
 @torch.inference_mode()
-def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDArray[np.float32]:
+def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> Tensor:
     """Compute mask logits, float32 (n, 160, 160), of the windows at grid positions (y, x)."""
     ys, xs = torch.from_numpy(places).to(level.views[0].code.device).T
     masks_of_views = []
@@ -229,12 +280,11 @@ def _refine(network: SharpMask, level: _Level, places: NDArray[np.int64]) -> NDA
             code = view.code[0, :, ys, columns].T
             logits = network.refinement(code, window_parts(view.laterals, ys, columns))[:, 0]
         masks_of_views.append(logits.flip(2) if mirrored else logits)
-    sharp: NDArray[np.float32] = torch.stack(masks_of_views).float().mean(0).cpu().numpy()
-    return sharp
+    return torch.stack(masks_of_views).float().mean(0)
 
 
 def _place(
-    logits: NDArray[np.float32],
+    logits: Tensor,
     places: NDArray[np.int64],
     scale: tuple[float, float],
     size: tuple[int, ...],
@@ -244,7 +294,7 @@ def _place(
     height, width = size
     # Column-major, as in run-length encodings: they are encoded without another copy.
     drawn = np.zeros((len(logits), width, height), bool)
-    for of_window, mask, (grid_y, grid_x) in zip(logits, drawn, places, strict=True):
+    for of_window, mask, (grid_y, grid_x) in zip(logits.numpy(), drawn, places, strict=True):
         top, bottom, box_top, box_bottom = _span(int(grid_y), scale[0], height)
         left, right, box_left, box_right = _span(int(grid_x), scale[1], width)
         resized = Image.fromarray(of_window).resize(
@@ -254,6 +304,58 @@ def _place(
         )
         mask[left:right, top:bottom] = (np.asarray(resized) >= threshold).T
     return masks.encode(drawn.transpose(0, 2, 1))
+
+
+@runtime.without_tf32()
+@torch.inference_mode()
+def _place_on_gpu(
+    logits: Tensor,
+    places: NDArray[np.int64],
+    scale: tuple[float, float],
+    size: tuple[int, ...],
+    threshold: float,
+) -> list[Rle]:
+    """Do what `_place` does, where resizing along an axis is a matrix product."""
+    rles: list[Rle] = []
+    count = max(1, _PIXELS_PER_BATCH // (size[0] * size[1]))
+    for start in range(0, len(logits), count):
+        some = slice(start, start + count)
+        (down, in_rows), (across, in_columns) = (
+            _resizing(places[some, axis], scale[axis], size[axis], logits.device) for axis in (0, 1)
+        )
+        # Column-major, as in `_place`.
+        resized = across @ logits[some].mT @ down.mT
+        inside = (resized >= threshold) & in_columns[:, :, None] & in_rows[:, None]
+        rles += masks.encode(inside.cpu().numpy().transpose(0, 2, 1))
+    return rles
+
+
+def _resizing(
+    grid: NDArray[np.int64], scale: float, length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Compute how windows are resized bilinearly to the photograph, along one axis.
+
+    A pixel larger than those of the window is the mean of several, as Pillow computes it.
+
+    Parameters
+    ----------
+    grid : int64 (n,), positions of the windows in the grid.
+    length : of the photograph, in pixels.
+
+    Returns
+    -------
+    Weights of the pixels of each window, float32 (n, length, 160), and which pixels of the
+    photograph lie inside it, bool (n, length).
+    """
+    start = grid[:, None] * STRIDE - WINDOW / 2
+    pixels = np.arange(length)
+    inside = (pixels >= np.ceil(start / scale)) & (pixels < np.floor((start + WINDOW) / scale))
+    centers = ((pixels + 0.5) * scale - start).astype(np.float32)
+    cells = torch.arange(WINDOW, device=device) + 0.5
+    away = (torch.from_numpy(centers).to(device)[..., None] - cells).abs()
+    weights = (1 - away / max(scale, 1)).clamp(min=0)
+    total = weights.sum(2, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    return weights / total, torch.from_numpy(inside).to(device)
 
 
 def _span(grid: int, scale: float, length: int) -> tuple[int, int, float, float]:

@@ -71,7 +71,7 @@ def test_masks_of_twice_the_resolution():
     images, sizes = torch.rand(2, 3, 64, 96), [(64, 96)] * 2
     with torch.inference_mode():
         found = network(images, sizes)
-        mirrored = network.forward_mirrored(images, sizes[0])
+        (mirrored,) = network.forward_mirrored(images, sizes[:1])
     assert [len(one["scores"]) for one in (*found, mirrored)] == [3, 3, 3]
     assert all(one["masks"].shape == (3, 1, 56, 56) for one in (*found, mirrored))
     half = torch.zeros(1, 64, 96, dtype=torch.uint8)

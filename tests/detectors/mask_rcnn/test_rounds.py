@@ -17,17 +17,21 @@ def square(top, left, side):
     return mask
 
 
-def found(*_):
+def found():
     """Make what the detector of a round finds: an object, and one that no proposal is like."""
     shapes = np.stack([square(2, 2, 8), square(9, 12, 2)])
     return Instances(masks.encode(shapes), np.zeros(2, np.int16), np.array([0.9, 0.8], np.float32))
+
+
+def found_in(photographs):
+    return [found() for _ in photographs]
 
 
 @pytest.mark.parametrize(("least", "expected"), [(1.0, square(2, 2, 8)), (0.5, square(2, 2, 9))])
 def test_between_rounds_proposals_vote_on_the_detections(tmp_path, monkeypatch, least, expected):
     """Two proposals are larger than the object; alone, neither has a majority."""
     monkeypatch.setenv("WISE_WORKERS", "1")
-    monkeypatch.setattr(rounds, "Predictor", lambda *_: found)
+    monkeypatch.setattr(rounds, "Predictor", lambda *_: found_in)
     photograph = Photograph(
         id="a", file="a.png", sha256="", tags=("cat",), height=HEIGHT, width=WIDTH
     )

@@ -10,12 +10,15 @@ from pipeline.execution.pool import ordered_map
 from pipeline.proposals.grouping import Grouper
 from pipeline.proposals.methods import supervision
 from pipeline.proposals.parameters import ProposalsParameters
+from pipeline.proposals.sharpmask import inference
 from pipeline.proposals.sharpmask.inference import (
     PyramidParameters,
     SharpMaskProposer,
     _place,
+    _place_on_gpu,
     _scan,
     _span,
+    propose_all,
     propose_windows,
 )
 from pipeline.proposals.sharpmask.network import PATCH, STRIDE, WINDOW, SharpMask
@@ -86,7 +89,8 @@ def test_the_best_of_few_are_the_first_of_many(network, image):
 
 def test_scores_are_of_all_scales_together(network, image):
     best = propose_windows(network, image, PYRAMID.model_copy(update={"mask_threshold": 1e-6}), 3)
-    scores = [_scan(network, image, scale, flip=False).scores.ravel() for scale in PYRAMID.scales()]
+    levels = [_scan(network, [image], scale, flip=False)[0] for scale in PYRAMID.scales()]
+    scores = [level.scores.ravel() for level in levels]
     expected = np.sort(np.concatenate(scores))[::-1][:3]
     np.testing.assert_allclose(best.score, expected, rtol=1e-6)
 
@@ -108,7 +112,7 @@ def test_an_image_without_any_mask(network, image):
 
 
 def test_window_centres_cover_the_image(network, image):
-    level = _scan(network, image, 1.0, flip=False)
+    [level] = _scan(network, [image], 1.0, flip=False)
     rows, columns = level.scores.shape
     assert (rows - 1) * STRIDE >= 90 > (rows - 2) * STRIDE
     assert (columns - 1) * STRIDE >= 130 > (columns - 2) * STRIDE
@@ -117,7 +121,7 @@ def test_window_centres_cover_the_image(network, image):
 def test_a_window_is_scored_as_the_patch_around_its_centre(network):
     """Where a patch's own border is the image's, both see the same pixels and padding."""
     image = np.random.default_rng(0).integers(0, 256, (1, 1, 3), np.uint8)
-    level = _scan(network, image, 1.0, flip=False)
+    [level] = _scan(network, [image], 1.0, flip=False)
     patch = np.full((PATCH + STRIDE, PATCH + STRIDE, 3), 127, np.uint8)
     patch[PATCH // 2, PATCH // 2] = image
     with torch.inference_mode():
@@ -132,6 +136,7 @@ def test_a_mask_lands_where_its_window_is(scale):
     yy, xx = np.mgrid[:WINDOW, :WINDOW] + 0.5
     radius = 40
     logits = (radius - np.hypot(yy - WINDOW / 2, xx - WINDOW / 2)).astype(np.float32)[None]
+    logits = torch.from_numpy(logits)
     grid = np.array([[4, 6]])
     height, width = 300, 400
     [rle] = _place(logits, grid, (scale, scale), (height, width), 0.0)
@@ -140,6 +145,32 @@ def test_a_mask_lands_where_its_window_is(scale):
     found = masks.decode([rle], height, width)[0]
     assert expected.any()
     assert (found & expected).sum() / (found | expected).sum() > 0.97
+
+
+@pytest.mark.parametrize("scale", [(0.25, 0.26), (0.5, 0.5), (1.0, 1.0), (1.41, 1.4)])
+@pytest.mark.parametrize("pixels", [2**26, 2 * 90 * 130])
+def test_a_gpu_resizes_masks_as_pillow_does(scale, pixels, monkeypatch):
+    """Windows in the middle, at the border and beyond the corner; in one batch and in several."""
+    monkeypatch.setattr(inference, "_PIXELS_PER_BATCH", pixels)
+    torch.manual_seed(0)
+    coarse = torch.randn(5, 1, 12, 12)
+    logits = torch.nn.functional.interpolate(coarse, (WINDOW, WINDOW), mode="bicubic")[:, 0]
+    grid = np.array([[2, 3], [0, 0], [0, 4], [5, 1], [3, 6]])
+    expected, found = (
+        masks.decode(place(logits, grid, scale, (90, 130), 0.1), 90, 130)
+        for place in (_place, _place_on_gpu)
+    )
+    assert expected.any((1, 2)).all()
+    assert (found != expected).mean() < 1e-4  # pixels next to the threshold
+
+
+def test_images_together_have_the_proposals_of_each(network, image):
+    images = [image, image.transpose(1, 0, 2).copy(), image[::-1].copy()]
+    together = propose_all(network, images, PYRAMID, 20)
+    for found, of_image in zip(together, images, strict=True):
+        alone = propose_windows(network, of_image, PYRAMID, 20)
+        np.testing.assert_allclose(found.score, alone.score, rtol=1e-4)
+        assert np.diag(masks.iou(found.masks, alone.masks)).min() > 0.99
 
 
 def test_spans_lie_in_window_and_photograph():
