@@ -168,7 +168,7 @@ def estimate(splits: Mapping[str, Split], settings: Settings) -> Estimate:
     with _one_thread(), runtime.device_memory("prm.image_size or proposals.sharpmask.max_scale"):
         rehearsed = [rehearse(photograph) for photograph in few.photographs]
     on_cores = ["sampler", "refinement"]
-    if not _trains_sharpmask(settings.proposals):
+    if settings.proposals.method in ("grouping", "import"):
         on_cores.append("proposals")
     # Seconds per image. The processes of a stage share its work, but on a GPU they take turns.
     one = {

@@ -93,6 +93,20 @@ def test_a_scale_that_the_backbone_cannot_divide_is_refused():
         parameters(scales=[96, 100])
 
 
+def test_class_maps_take_the_place_of_peak_response_maps(network, image):
+    """A peak's response is the positive part of its class map, of sum 1."""
+    expected = locate(network, image, [0, 1], parameters())
+    found = locate(network, image, [0, 1], parameters(response="class"))
+    for label in (0, 1):  # which pixel of a plateau is a peak depends on rounding
+        highest = expected.value[expected.label == label].max()
+        assert found.value[found.label == label].max() == pytest.approx(highest, abs=1e-3)
+    with torch.no_grad():
+        maps = F.interpolate(network(as_input(network, image)), (24, 24), mode="bilinear")
+    positive = maps[0].clamp(min=0).numpy()[found.label]
+    total = positive.sum((1, 2), keepdims=True).clip(min=1e-30)
+    np.testing.assert_allclose(found.response, positive / total, rtol=1e-3, atol=1e-6)
+
+
 @pytest.fixture
 def transformer():
     torch.manual_seed(0)

@@ -89,6 +89,16 @@ def test_proposals_by_grouping_train_no_sharpmask(splits):
     assert found.seconds["mask_rcnn_gt"] > found.seconds["mask_rcnn"]
 
 
+def test_a_sharpmask_from_elsewhere_computes_on_the_device(splits, monkeypatch):
+    """On a GPU, where the processes of a stage take turns."""
+    monkeypatch.setattr(estimate, "_timed", lambda call, *given: (call(*given), 1.0))
+    monkeypatch.setattr(estimate, "_at_once", lambda on_cores=False: 2 if on_cores else 1)
+    shipped = {"source": str(ROOT / "weights" / "sharpmask.safetensors")}
+    found = estimate.estimate(splits, settings(proposals=shipped))
+    assert found.seconds["proposals"] == TRAIN + VAL
+    assert found.seconds["sampler"] == TRAIN / 2
+
+
 def test_community_learning_counts_if_it_is_enabled(splits):
     changed = {"proposals": {"method": "grouping"}, "community": {"enabled": True}}
     found = estimate.estimate(splits, settings(**changed))
