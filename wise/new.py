@@ -31,6 +31,8 @@ GROUPED = {"min_iou": 0.75}
 VOTED = {"min_iou": 0.8, "vote": True, "support_weight": 0.5}
 # Trained on masks of COCO, see weights/README.md.
 SHARPMASK = "weights/sharpmask.safetensors"
+# `prm.image_size` of weights/others.safetensors.
+SIZE_OF_OTHERS = 352
 PRESET = "own"
 SOURCE = Path(__file__).parent.parent
 
@@ -88,11 +90,9 @@ def new(
         raise InputError(f"--others {others}: the photographs of --images are in it")
     if strict and masks:
         raise InputError("--strict uses nothing that was trained on masks: leave out --masks")
-    changes = _changes(images, tags)
+    changes = _changes(images, tags, others)
     for stage, values in (BEYOND_THE_PAPERS | _proposals(masks, strict)).items():
         changes[stage] = changes.get(stage, {}) | values
-    if others:
-        changes["prm"]["others"] = str(others.resolve())
     # Under another name until it is whole: a copy that ended half-way is never taken for one.
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -107,7 +107,7 @@ def new(
     )
 
 
-def _changes(images: Path, tags: Path) -> dict[str, Any]:
+def _changes(images: Path, tags: Path, others: Path | None) -> dict[str, Any]:
     """Return the changes to the default preset that any proposals need, by stage and key."""
     default = read_yaml(SOURCE / "presets" / f"{DEFAULT}.yaml")
     own: dict[str, Any] = {
@@ -121,11 +121,17 @@ def _changes(images: Path, tags: Path) -> dict[str, Any]:
     parameters = DatasetParameters.parse(default["dataset"] | own, "dataset")
     train = dataset.read_listings(parameters, images)["train"]
     batch_size = default["mask_rcnn"]["schedule"]["batch_size"]
-    return {
+    tags_of_all = frozenset[str].intersection(*(image.tags for image in train.images))
+    is_alone = others is None and sorted(tags_of_all) == train.tags()
+    image_size = SIZE_OF_OTHERS if is_alone else None
+    changes = {
         "scenes": {"train": 0, "val": 0, "source": 0},
         "dataset": own,
-        **suggest_parameters(len(train.images), image_sizes(train), batch_size),
+        **suggest_parameters(len(train.images), image_sizes(train), batch_size, image_size),
     }
+    if others:
+        changes["prm"]["others"] = str(others.resolve())
+    return changes
 
 
 def _proposals(masks: Path | None, strict: bool) -> dict[str, Any]:

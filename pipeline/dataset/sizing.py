@@ -28,7 +28,10 @@ MAX_OPENED = 1000
 
 
 def suggest_parameters(
-    images: int, sizes: Sequence[tuple[int, int]], batch_size: int
+    images: int,
+    sizes: Sequence[tuple[int, int]],
+    batch_size: int,
+    image_size: int | None = None,
 ) -> dict[str, Any]:
     """Suggest changes to the default parameters for a dataset.
 
@@ -37,6 +40,7 @@ def suggest_parameters(
     images : number of training photographs.
     sizes : width and height of some or all of them, in pixels.
     batch_size : batch size of the detector's training.
+    image_size : side of the classifier's input, in pixels; by default it depends on the sizes.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def suggest_parameters(
     max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 448)
     epochs = _epochs(MASK_RCNN_SAMPLES, images)
     steps = epochs * images // batch_size
-    image_size = _multiple_of_stride((short + long) / 2, 160, 352)
+    image_size = image_size or _multiple_of_stride((short + long) / 2, 160, 352)
     shift = round(2 * math.log2(LONG_SIDE / long)) / 2
     return {
         "prm": {

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from pipeline.artifacts.weights import load_weights, read_description
+from pipeline.classifier.others import OthersDescription
 from pipeline.common.errors import InputError
 from pipeline.proposals.sharpmask.network import SharpMask, SharpMaskDescription
 from stages.common.shelf import Shelf
@@ -96,6 +97,22 @@ def test_masks_of_ones_own_train_a_sharpmask(photographs, tmp_path):
     assert written["sharpmask"]["path"] == str(masks)
     proposals = written["proposals"]
     assert Shelf().holds_sharpmask_of(proposals["method"], proposals["source"])
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_size_is_that_of_the_others_in_the_box_if_they_are_needed(
+    photographs, tmp_path, single
+):
+    rows = [f"{number}.jpg,{'pothole' if single or number % 2 else ''}" for number in range(10)]
+    (tmp_path / "tags.csv").write_text("\n".join(["image,tags", *rows]))
+    new(tmp_path / "own", photographs, tmp_path / "tags.csv")
+    written = yaml.safe_load((tmp_path / "own" / "params.yaml").read_text())
+    of_box = read_description(tmp_path / "own" / written["prm"]["others"], OthersDescription)
+    assert (written["prm"]["image_size"] == of_box.image_size) is single
+    assert (written["prm"]["backbone"], written["prm"]["weights"]) == (
+        of_box.backbone,
+        of_box.weights,
+    )
 
 
 def test_photographs_without_the_classes_are_for_the_classifier(photographs, tmp_path):
