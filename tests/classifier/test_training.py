@@ -104,9 +104,9 @@ def frozen(split, tmp_path):
     values = {**VALUES, "image_size": 64, "schedule": schedule, "others": str(file)}
     parameters = PrmParameters.parse(values, "prm")
     network = untrained(split, parameters).eval()
-    black = views(network, np.zeros((40, 80, 3), np.uint8))
+    ((black, _),) = views(network, [np.zeros((40, 80, 3), np.uint8)])
     categories = Split(root=".", classes=("b",), photographs=split.photographs[1:7])
-    write_others(file, network.description, "package", categories, lambda *_: black[0])
+    write_others(file, network.description, "package", categories, lambda *_: black)
     return parameters
 
 
@@ -120,7 +120,10 @@ def test_others_are_only_read_if_every_image_shows_every_class(split, frozen):
     [
         ({"image_size": 96}, "prm.image_size = 64"),
         ({"weights": "none"}, "prm.weights = package"),
-        ({"schedule": VALUES["schedule"]}, "prm.schedule.backbone_lr_factor = 0"),
+        (
+            {"schedule": {**VALUES["schedule"], "backbone_lr_factor": 0.25}},
+            "prm.schedule.backbone_lr_factor = 0",
+        ),
         ({"others": "absent"}, "absent: missing"),
     ],
 )

@@ -43,5 +43,6 @@ def test_others_are_features_of_photographs_of_coco(project, tmp_path):
     network = Prm(project, "package").eval()
     found = read_others(file, ["pothole"]).features
     for features, image in zip(found, document.images, strict=True):
-        whole, _ = views(network, read_image(tmp_path / "coco" / "images" / image.file_name))
+        pixels = read_image(tmp_path / "coco" / "images" / image.file_name)
+        ((whole, _),) = views(network, [pixels])
         assert np.abs(features - whole[:, 1::2, 1::2]).max() <= 6 / 255
