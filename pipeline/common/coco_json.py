@@ -16,7 +16,7 @@ MAX_BYTES = 2 * 2**30
 
 Number = Annotated[int, Strict()]
 Id = Number | str
-Side = Annotated[int, Field(gt=0, lt=2**31)]
+Side = Annotated[int, Strict(), Field(gt=0, lt=2**31)]
 
 
 class _Entry(BaseModel):

@@ -32,7 +32,7 @@ def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> 
         counts = segmentation["counts"]
         if not isinstance(counts, list):
             counts = masks.runs([counts.encode()])[0].tolist()
-        if not all(isinstance(run, int) and run >= 0 for run in counts):
+        if not all(type(run) is int and run >= 0 for run in counts):
             raise ValueError("a run is not an integer of at least 0")
         if sum(counts) != height * width:
             raise ValueError(f"its runs sum to {sum(counts)} pixels, not {height * width}")
@@ -47,12 +47,14 @@ def segmentation_rle(segmentation: Any, height: int, width: int, where: str) -> 
 def _polygons_rle(polygons: list[Any], height: int, width: int) -> Rle:
     """Encode the union of polygons; those with fewer than three corners are ignored."""
     # pycocotools would take four numbers for a box.
-    shapes = [np.asarray(polygon, np.float64) for polygon in polygons if len(polygon) >= 6]
+    if not all(isinstance(polygon, list) for polygon in polygons):
+        raise ValueError("a polygon is not a list")
+    shapes = [np.asarray(polygon) for polygon in polygons if len(polygon) >= 6]
     if not shapes:
         return masks.encode(np.zeros((1, height, width), bool))[0]
     limit = 2 * max(height, width)
     for shape in shapes:
-        if shape.ndim != 1 or shape.size % 2:
+        if shape.ndim != 1 or shape.size % 2 or shape.dtype.kind not in "iuf":
             raise ValueError("a polygon is not a list of alternating x and y")
         # The time that pycocotools takes grows with the length of the edges.
         if not np.all(np.abs(shape) <= limit):

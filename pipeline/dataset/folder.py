@@ -147,7 +147,10 @@ def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     first = text.split("\n", 1)[0]
     if len(first) > csv.field_size_limit():
         raise InputError(f"{path}: line 1: {len(first)} characters; a header is shorter")
-    headers = {mark: _header(next(csv.reader([first], delimiter=mark))) for mark in DELIMITERS}
+    try:
+        headers = {mark: _header(next(csv.reader([first], delimiter=mark))) for mark in DELIMITERS}
+    except csv.Error as error:
+        raise InputError(f"{path}: line 1: not CSV ({error})") from None
     delimiter = next((mark for mark, names in headers.items() if IMAGE in names), None)
     if delimiter is None:
         raise InputError(

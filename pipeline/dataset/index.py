@@ -104,7 +104,7 @@ def _check_tags(parameters: DatasetParameters, tags: Iterable[str]) -> None:
     """Raise InputError for a tag that is no name, or two that are one name."""
     seen: dict[str, str] = {}
     for tag in sorted(tags):
-        if not tag.strip() or len(tag) > MAX_NAME or not is_one_line(tag):
+        if not any(map(_is_visible, tag)) or len(tag) > MAX_NAME or not is_one_line(tag):
             raise InputError(
                 f"{parameters.tags}: tag {tag!r}: a tag is one line of 1 to {MAX_NAME} characters"
             )
@@ -112,6 +112,10 @@ def _check_tags(parameters: DatasetParameters, tags: Iterable[str]) -> None:
             raise InputError(
                 f"{parameters.tags}: tags {other!a} and {tag!a} are one name in two Unicode forms"
             )
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
 
 
 def _lists(

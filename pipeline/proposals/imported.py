@@ -24,6 +24,8 @@ from pipeline.common.masks import Rle
 from pipeline.common.segmentation import segmentation_rle
 
 MAX_DEPTH = 16
+MAX_TOKEN_BYTES = 16 * 2**20  # of a number or a text; no mask has as much
+_CHUNK_BYTES = 2**20
 
 
 def read_proposals(path: Path, split: Split, count: int) -> dict[str, Proposals]:
@@ -64,6 +66,25 @@ def _open(path: Path) -> BinaryIO:
     return files.open_file(path, "missing; the import needs train.json and val.json")
 
 
+class _Chunks:
+    """Reads a file for ijson, whose time grows with the square of the length of a token.
+
+    `unparsed` is the number of bytes since the last token.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self.unparsed = 0
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes, or raise InputError if a token is too long."""
+        if self.unparsed > MAX_TOKEN_BYTES:
+            limit = f"{MAX_TOKEN_BYTES >> 20} MiB"
+            raise InputError(f"{self._path}: a number or a text of more than {limit}")
+        self.unparsed += size
+        return self._file.read(size)
+
+
 def _lists(path: Path) -> set[str]:
     """Return the keys of the lists in the object that a file holds, or '' for a list itself.
 
@@ -71,12 +92,15 @@ def _lists(path: Path) -> set[str]:
     ------
     InputError
         If something in the file is nested more than `MAX_DEPTH` deep (ijson would take a time
-        that grows with the square of the depth), or if an object has a key twice.
+        that grows with the square of the depth), if a number or a text is far too long, or if an
+        object has a key twice.
     """
     found, key = set(), ""
     open_keys: list[set[str]] = []  # of each list and object that has not ended
     with _open(path) as file:
-        for event, value in ijson.basic_parse(file, use_float=True):
+        chunks = _Chunks(path, file)
+        for event, value in ijson.basic_parse(chunks, use_float=True, buf_size=_CHUNK_BYTES):
+            chunks.unparsed = 0
             if event in ("start_map", "start_array"):
                 if event == "start_array" and len(open_keys) == (1 if key else 0):
                     found.add(key)
@@ -102,7 +126,7 @@ def _results(path: Path, lists: set[str]) -> Iterator[Any]:
 
 def _items(path: Path, prefix: str) -> Iterator[Any]:
     with _open(path) as file:
-        yield from ijson.items(file, prefix, use_float=True)
+        yield from ijson.items(file, prefix, use_float=True, buf_size=_CHUNK_BYTES)
 
 
 def _photographs(path: Path, lists: set[str], split: Split) -> dict[str, Photograph]:

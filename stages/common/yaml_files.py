@@ -109,7 +109,7 @@ def _scalar(node: ScalarNode, key: str, kind: str, constructor: Any) -> Any:
         shown = node.value if len(node.value) < 40 else f"{node.value[:40]}..."
         raise InputError(f"{key}: {shown!r} cannot be read as {kind}") from None
     if kind == "int" and abs(value) > MAX_INTEGER:
-        raise InputError(f"{key}: {str(value)[:40]}...: the largest number is {MAX_INTEGER}")
+        raise InputError(f"{key}: {node.value[:40]}...: the largest number is {MAX_INTEGER}")
     if kind == "str" and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise InputError(f"{key}: {value!r}: half a character (a surrogate)")
     return value

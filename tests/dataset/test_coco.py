@@ -186,6 +186,20 @@ SEGMENTATION = ("annotations", 0, "segmentation")
             "annotation 1: no mask can be read",
         ),
         (changed("images", 0, "height", value=2**63), "images.0.height"),
+        (
+            changed("images", 0, "height", value=True),
+            "images.0.height: Input should be a valid int",
+        ),
+        (
+            changed("images", 0, "height", value="10"),
+            "images.0.height: Input should be a valid int",
+        ),
+        (changed(*SEGMENTATION, value=[["1", 1, 5, 1, 5, 5]]), "not a list of alternating x and y"),
+        (changed(*SEGMENTATION, value=[{"a": 1}]), "a polygon is not a list"),
+        (
+            changed(*SEGMENTATION, value={"size": [HEIGHT, WIDTH], "counts": [119, True]}),
+            "a run is not an integer",
+        ),
         (changed("images", 0, "height", value=60_000), "annotation|60000 pixels"),
         (changed("images", 0, "width", value=10**8), "at most 80,000,000 are allowed"),
         (changed("annotations", value=None), "annotations"),

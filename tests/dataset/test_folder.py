@@ -124,6 +124,7 @@ def test_a_column_may_name_the_list(tmp_path, content):
         ("image,tags\na.jpg,cat\n./a.jpg,dog\n", r"line 3: \./a\.jpg is listed again"),
         ("image,tags\n\u00e4.jpg,cat\na\u0308.jpg,dog\n", "line 3: .* is listed again"),
         ("x" * 140_000 + ",image\n", "line 1: 140006 characters"),
+        ("image,tags\ra.jpg,cat\r", "line 1: not CSV"),
         ("image,tags\na.jpg," + "x" * 140_000, "not CSV after line 1"),
         ('image,tags\n"a.jpg,cat\n', "not CSV after line"),
         ("image,tags\nä.jpg,cat\n".encode("latin-1"), "not UTF-8"),

@@ -15,7 +15,7 @@ def listings(folder, tags):
     return index.read_listings(parameters(**changed), folder)
 
 
-@pytest.mark.parametrize("tag", ["cat\x07", "\x1b[2J", "cat\u2028dog", "c\0t", "c" * 300])
+@pytest.mark.parametrize("tag", ["cat\x07", "\x1b[2J", "cat\u2028dog", "c\0t", "c" * 300, "\u200b"])
 def test_tags_that_are_no_names_are_refused(tmp_path, tag):
     with pytest.raises(InputError, match="a tag is one line of 1 to 200 characters") as refusal:
         listings(tmp_path, f"a.jpg,{tag}\nb.jpg,{tag}\n")

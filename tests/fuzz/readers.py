@@ -2,7 +2,7 @@
 
 import io
 import json
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,11 @@ def _split() -> Split:
 
 
 def _write_parameters(folder: Path) -> list[Path]:
-    return [Path(shutil.copy(ROOT / "presets" / "scenes.yaml", folder / "params.yaml"))]
+    """Write the sections that are read, with their comments."""
+    sections = re.split(r"(?m)^(?=\w)", (ROOT / "presets" / "scenes.yaml").read_text())
+    read = [section for section in sections if section.split(":")[0] in STAGES]
+    (folder / "params.yaml").write_text("".join(read))
+    return [folder / "params.yaml"]
 
 
 def _read_parameters(folder: Path) -> None:

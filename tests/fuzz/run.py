@@ -14,6 +14,7 @@ from tests.fuzz.readers import Reader
 
 SECONDS = 20  # of processor time that a mutation may take
 WAITING = 600  # seconds after which it is taken to wait for something, also on a busy machine
+MEMORY = Path("/dev/shm")  # on a disk, most of the time would go into writing files
 REFUSED, VALID, ELSE = "refused in one line", "valid", "anything else"
 
 
@@ -27,7 +28,7 @@ class Outcome(NamedTuple):
 def fuzz(reader: Reader, count: int, seed: int) -> Outcome:
     """Try a reader on `count` mutations of its input."""
     rng, counts, examples = random.Random(seed), Counter[str](), []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         files = reader.write(Path(folder))
         expected = reader.read(Path(folder))
         for _ in range(count):

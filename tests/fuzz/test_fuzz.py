@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.readers import READERS
 from tests.fuzz.run import ELSE, fuzz
 
-SLOW = {"params.yaml": 100, "stores": 150}  # tens of milliseconds each
+SLOW = {"params.yaml": 100, "stores": 150}  # up to ten milliseconds each
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -108,6 +108,8 @@ def test_a_mask_without_a_pixel_is_left_out(write):
         ("[" * 100_000, "nested more than 16 deep"),
         ('[{"score": 0.5, "image_id": "one", "score": 0.1}]', "key 'score' occurs twice"),
         ('[{"score": ' + "[" * 100_000 + "]" * 100_000 + "}]", "nested more than 16 deep"),
+        ("[" + "9" * 2 * 10**7 + "]", "a number or a text of more than 16 MiB"),
+        ("[0." + "9" * 2 * 10**7 + "]", "a number or a text of more than 16 MiB"),
         ([result(["a"], COMPRESSED, 0.5)], r"image_id \['a'\] is not"),
         ([result("a", [[10**400] * 6], 0.5)], "not JSON"),
         (

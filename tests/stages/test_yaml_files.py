@@ -25,6 +25,7 @@ BOMB = "a0: &a0 x\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in 
         ("a: {b: 2021-02-03}", r"a\.b: a date"),
         ("a: {b: " + "9" * 5000 + "}", r"a\.b: '9+\.\.\.' cannot be read as int"),
         ("a: {b: " + "9" * 40 + "}", r"a\.b: 9+\.\.\.: the largest number is"),
+        ("a: {b: 0x" + "f" * 5000 + "}", r"a\.b: 0xf+\.\.\.: the largest number is"),
         ("a: {b: !!float y}", r"a\.b: 'y' cannot be read as float"),
         ("a: {b: [1, !!int x]}", r"a\.b\.1: 'x' cannot be read as int"),
         ("a: {b: !!binary aGk=}", r"a\.b: binary"),
