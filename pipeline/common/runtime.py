@@ -108,7 +108,7 @@ def without_tf32() -> Iterator[None]:
 
 @contextmanager
 def device_memory(parameter: str) -> Iterator[None]:
-    """Context in which a device that runs out of memory is an error that names a parameter.
+    """Context in which a GPU or CPU that runs out of memory is an error that names a parameter.
 
     Parameters
     ----------
@@ -123,10 +123,13 @@ def device_memory(parameter: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # Of tensors it is torch.OutOfMemoryError, of a new CUDA context torch.AcceleratorError.
-        if "out of memory" not in str(error):
+        said = {"out of memory": "GPU", "can't allocate memory": "machine"}
+        where = next((where for text, where in said.items() if text in str(error)), None)
+        if where is None:
             raise
         raise InputError(
-            f"the memory of the GPU is too small; lower {parameter}, or end other programs on it"
+            f"the memory of the {where} is too small; lower {parameter}, or end other programs on "
+            "it"
         ) from None
 
 

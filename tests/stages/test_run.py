@@ -47,6 +47,11 @@ def test_too_little_memory_of_a_gpu_is_one_line_that_names_a_parameter(error):
     )
 
 
+def test_too_little_memory_of_the_machine_is_one_line():
+    with pytest.raises(SystemExit, match=r"the memory of the machine is too small; lower prm\.x"):
+        run(lambda: torch.zeros(2**50), memory="prm.x")
+
+
 @pytest.mark.parametrize("memory", ["", "prm.schedule.batch_size"])
 def test_other_errors_are_not_hidden(memory):
     with pytest.raises(RuntimeError, match="shapes"):
