@@ -48,8 +48,8 @@ def suggest_parameters(
     """
     short = statistics.median(min(size) for size in sizes)
     long = statistics.median(max(size) for size in sizes)
-    min_size = _multiple_of_stride(short, 128, 256)
-    max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 448)
+    min_size = _multiple_of_stride(short, 128, 320)
+    max_size = min(_multiple_of_stride(min_size * long / short, min_size, 2 * min_size), 512)
     epochs = _epochs(MASK_RCNN_SAMPLES, images)
     steps = epochs * images // batch_size
     image_size = image_size or _multiple_of_stride((short + long) / 2, 160, 352)
@@ -69,7 +69,15 @@ def suggest_parameters(
         },
         "sampler": {"draws_per_peak": epochs},
         "mask_rcnn": {
-            "architecture": {"min_size": min_size, "max_size": max_size},
+            "architecture": {
+                "min_size": min_size,
+                "max_size": max_size,
+                # For small objects, too.
+                "finest_stride": 4,
+                "anchor_size": 16.0,
+            },
+            # As in torchvision. A step takes two thirds of the time (docs/performance.md).
+            "trainable_backbone_layers": 3,
             "schedule": {"epochs": epochs, "warmup_steps": min(200, steps // 10)},
         },
     }
