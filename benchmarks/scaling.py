@@ -80,13 +80,14 @@ def costs(images: int) -> dict[str, Cost]:
         return found
 
 
-def costs_with_trainings(images: int) -> dict[str, Cost]:
+def costs_with_trainings(images: int) -> Iterator[tuple[str, Cost]]:
     """Measure each per-image stage for a number of images, and an epoch of each training."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder, images, BACKBONE)
         use_small_networks(folder)
-        return {stage: run_stage(folder, stage) for stage in (*STAGES, *TRAININGS)}
+        for stage in (*STAGES, *TRAININGS):
+            yield stage, run_stage(folder, stage)
 
 
 def use_small_networks(folder: Path) -> None:
@@ -202,5 +203,5 @@ def _seconds(folder: Path, *command: str) -> float:
 
 if __name__ == "__main__":
     print("| stage | s | MiB |\n|---|---:|---:|")
-    for stage, cost in costs_with_trainings(int(sys.argv[1])).items():
-        print(f"| {stage} | {cost.seconds:,.0f} | {cost.mebibytes:,.0f} |")
+    for stage, cost in costs_with_trainings(int(sys.argv[1])):
+        print(f"| {stage} | {cost.seconds:,.0f} | {cost.mebibytes:,.0f} |", flush=True)

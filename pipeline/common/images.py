@@ -18,6 +18,8 @@ from pipeline.common.errors import InputError
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Decoding takes up to 12 bytes a pixel (a progressive JPEG): 1 GB for the largest photograph.
 MAX_MEGAPIXELS = 80
+# Of a WebP it takes 16, so that the largest is smaller.
+_WEBP_FRACTION = 0.75
 _STRIP_PIXELS = 2**22
 
 # The limit is compared before anything is decoded: see `open_image`.
@@ -38,11 +40,15 @@ def max_pixels() -> int:
     return int(wanted) * 1_000_000
 
 
-def check_size(where: str, width: int, height: int) -> None:
-    """Raise InputError, which begins with `where`, for more than `max_pixels()` pixels."""
-    if width * height > max_pixels():
+def check_size(where: str, width: int, height: int, fraction: float = 1) -> None:
+    """Raise InputError, which begins with `where`, for more pixels than are allowed.
+
+    These are a fraction of `max_pixels()`.
+    """
+    limit = int(fraction * max_pixels())
+    if width * height > limit:
         raise InputError(
-            f"{where}: {width} x {height} pixels; at most {max_pixels():,} are allowed "
+            f"{where}: {width} x {height} pixels; at most {limit:,} are allowed "
             "(WISE_MAX_MEGAPIXELS)"
         )
 
@@ -59,7 +65,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     with files.open_file(path, "no such image") as file, _naming(path):
         image = Image.open(file, formats=FORMATS)
-        check_size(str(path), image.width, image.height)
+        fraction = _WEBP_FRACTION if image.format == "WEBP" else 1
+        check_size(str(path), image.width, image.height, fraction)
         yield image
 
 

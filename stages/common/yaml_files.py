@@ -4,6 +4,7 @@ They are read as DVC reads them (YAML 1.2), but strictly: only mappings, lists, 
 truth values and null; no key twice, no alias.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _StrictComposer
     try:
-        node = yaml.compose(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about anchors: aliases of them are refused
+            node = yaml.compose(content)
         if not isinstance(node, MappingNode):
             raise InputError("a mapping of stages is needed")
         values: dict[str, Any] = _value(node, "", yaml.constructor)

@@ -77,6 +77,15 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
         read_image(tmp_path / "bomb.png")
 
 
+def test_a_webp_has_fewer_pixels_because_they_take_more_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("WISE_MAX_MEGAPIXELS", "1")
+    for height in (750, 751):
+        Image.new("RGB", (1000, height)).save(tmp_path / f"{height}.webp")
+    assert read_image(tmp_path / "750.webp").shape == (750, 1000, 3)
+    with pytest.raises(InputError, match=r"1000 x 751 pixels; at most 750,000 are allowed"):
+        read_image(tmp_path / "751.webp")
+
+
 def test_other_formats_are_not_opened(tmp_path):
     """Pillow would start Ghostscript for the first."""
     for kind in ("EPS", "PDF", "ICO", "TGA", "PCX"):

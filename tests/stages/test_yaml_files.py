@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_no_file_and_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="not a regular file"):
         read_yaml(tmp_path / "pipe")
+
+
+def test_nothing_is_printed_of_an_anchor_that_is_there_twice(tmp_path):
+    with warnings.catch_warnings(record=True) as said:
+        assert read(tmp_path, "a: &x 1\nb: &x 2") == {"a": 1, "b": 2}
+    assert not said
 
 
 def test_values_are_those_that_dvc_reads(tmp_path):
