@@ -4,11 +4,14 @@ The published procedure (ZhouYanzhao/PRM, PyTorch) changes each convolution by a
 hook after it. Its normalizing convolution is part of the autograd graph, including parameters.
 Images are processed one at a time, with one backward pass per peak. It is measured twice: with one
 forward pass per image, and with one forward pass per peak. Both sides start from the pixels,
-compute the class response maps, and have the same network and peaks.
+compute the class response maps, and have the same network and peaks. On a GPU, two processes are
+compared with one, too.
 """
 
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -24,6 +27,7 @@ from pipeline.common import runtime
 EPSILON = 1e-10
 SIDES = (352, 448)
 PEAKS = 3
+REPEATED = 20  # images of a process
 BACKBONE = "tf_efficientnet_lite0"
 
 
@@ -41,6 +45,34 @@ def lines() -> Iterator[Line]:
             error = relative_error(network, images, peaks)
             note = f"differ by {error:.0e} relative at most"
             yield Line(where, "s per image", ours, f"published hooks, {what}", theirs, note)
+    if runtime.on_gpu(runtime.device()):
+        yield two_processes()
+
+
+def two_processes() -> Line:
+    """Compare the images per second of two processes on one device with those of one."""
+    several = partial(_several, SIDES[0], REPEATED)
+    with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
+        seconds = side_by_side(
+            lambda: [done.result() for done in [pool.submit(several), pool.submit(several)]],
+            several,
+            runs=3,
+        )
+    two, one = 2 * REPEATED / seconds[0], REPEATED / seconds[1]
+    job = f"{PEAKS} peak response maps, Lite0 at {SIDES[0]} px, two processes"
+    return Line(job, "images/s", two, "one process", one)
+
+
+def _several(side: int, count: int) -> None:
+    network, images, peaks = _example_of_process(side)
+    for _ in range(count):
+        here(network, images, peaks)
+    runtime.synchronize(images.device)
+
+
+@cache
+def _example_of_process(side: int) -> tuple[Prm, Tensor, Tensor]:
+    return example(side)
 
 
 def example(side: int) -> tuple[Prm, Tensor, Tensor]:

@@ -5,9 +5,9 @@ torchvision's `GeneralizedRCNN`, whose transform resizes and pads in the trainin
 loaders that decode, flip and return lists of float images; SGD; the value of the loss read at each
 step; torch's defaults for memory and layout. Each side runs in its own process, because the memory
 allocator is set once per process. Then the steps of the best animals preset are compared with those
-of its earlier settings. Then single optimizations of a step are measured; bf16 and
-`torch.compile` only on a GPU. `python -m benchmarks.training profile` prints the operations that a
-step spends its time on.
+of its earlier settings. Then single optimizations of a step are measured; bf16, `torch.compile`
+and larger batches only on a GPU. `python -m benchmarks.training profile` prints the operations
+that a step spends its time on.
 """
 
 import shutil
@@ -27,6 +27,7 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -58,6 +59,7 @@ from stages.common.parameters import read_yaml
 from wise.preset import write_preset
 
 IMAGES, EPOCHS, BATCH, RUNS = 32, 2, 4, 2
+LARGER_BATCH = 16
 WARM_UP, PROFILED = 4, 3  # steps
 OPTIMIZATIONS = ("channels last", "fused SGD", "bf16", "torch.compile")
 CPU_OPTIMIZATIONS = OPTIMIZATIONS[:2]
@@ -74,7 +76,7 @@ def lines() -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_coco(folder / "source", IMAGES, seed=0)
-        _write_stores(folder)
+        write_stores(folder, CLASSES)
         rates: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(RUNS):
             for side, measured in rates.items():
@@ -89,6 +91,8 @@ def lines() -> Iterator[Line]:
         )
         yield _best_preset(folder)
         yield from _optimizations(folder)
+        if runtime.on_gpu(runtime.device()):
+            yield larger_batch(folder)
 
 
 def print_profile() -> None:
@@ -97,8 +101,8 @@ def print_profile() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_coco(folder / "source", BATCH, seed=0)
-        _write_stores(folder)
-        step = _stepper(_batch(_samples(folder)), _used())
+        write_stores(folder, CLASSES)
+        step = _stepper(_batch(_samples(folder), BATCH), _used())
     for _ in range(WARM_UP):
         step()
     on_gpu = runtime.on_gpu(runtime.device())
@@ -141,12 +145,12 @@ def _network() -> MaskRcnn:
     return MaskRcnn(MaskRcnnDescription(classes=CLASSES, architecture=architecture), "package")
 
 
-def _write_stores(folder: Path) -> None:
-    """Write stores in which each object is a proposal, and each proposal is drawn."""
+def write_stores(folder: Path, classes: tuple[str, ...]) -> None:
+    """Write stores of `folder`/source: each object is a proposal, drawn with the first class."""
     photographs = []
     with (
         ProposalWriter(folder / "proposals", "truth", "masks", {}) as proposed,
-        DrawWriter(folder / "draws", CLASSES, {}) as drawn,
+        DrawWriter(folder / "draws", classes, {}) as drawn,
     ):
         for image in read_source(folder / "source"):
             name, count = image.path.stem, len(image.objects)
@@ -157,7 +161,7 @@ def _write_stores(folder: Path) -> None:
                     height=image.height,
                     width=image.width,
                     sha256="",
-                    tags=CLASSES,
+                    tags=classes[:1],
                 )
             )
             rles = masks.encode(np.stack([image.mask(thing) for thing in image.objects]))
@@ -167,15 +171,16 @@ def _write_stores(folder: Path) -> None:
             none = [np.empty(0, np.int32)] * count, [np.empty(0, np.float32)] * count
             draws = Draws(labels, *none, np.stack([draw] * EPOCHS, 1), np.ones(count, bool))
             drawn.add(name, image.height, image.width, draws)
-    split = Split(root="/", classes=CLASSES, photographs=tuple(photographs))
+    split = Split(root="/", classes=classes, photographs=tuple(photographs))
     split.write(folder / "train.json")
 
 
 def _samples(folder: Path) -> MaskedPhotographs:
-    return MaskedPhotographs(*_supervised(folder), _parameters())
+    return MaskedPhotographs(*supervised(folder), _parameters())
 
 
-def _supervised(folder: Path) -> tuple[Split, PseudoMasks]:
+def supervised(folder: Path) -> tuple[Split, PseudoMasks]:
+    """Open what `write_stores` wrote."""
     split = Split.read(folder / "train.json")
     draws, proposals = DrawStore(folder / "draws"), ProposalStore(folder / "proposals")
     return split, PseudoMasks(split, draws, proposals, EPOCHS)
@@ -297,7 +302,7 @@ def _best_preset(folder: Path) -> Line:
 def _epoch(folder: Path, parameters: MaskRcnnParameters, *, as_before: bool) -> Callable[[], None]:
     """Build the steps of one epoch, on batches that are loaded already."""
     runtime.keep_freed_memory()
-    training = detector_training("epoch", *_supervised(folder), parameters)
+    training = detector_training("epoch", *supervised(folder), parameters)
     network, samples, schedule = training.network.train(), training.samples, training.schedule
     device = runtime.device()
     ratios = None if as_before else training.aspect_ratios
@@ -320,10 +325,29 @@ def _epoch(folder: Path, parameters: MaskRcnnParameters, *, as_before: bool) -> 
     return epoch
 
 
+def full_step(training: Training[Any]) -> Callable[[], None]:
+    """Build a step of any training on a full batch, which is loaded and on the host."""
+    network, samples, schedule = training.network.train(), training.samples, training.schedule
+    items = [EpochSample(0, number % len(samples)) for number in range(schedule.batch_size)]
+    batch, device = samples.collate([samples[item] for item in items]), runtime.device()
+    if runtime.on_gpu(device):
+        batch = tree_map_only(torch.Tensor, torch.Tensor.pin_memory, batch)  # as loaders do
+    optimizer = make_optimizer(network, schedule)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with runtime.autocast(device):
+            terms = training.loss(to_device(batch, device))
+        torch.stack([term.total / term.count for term in terms.values()]).sum().backward()
+        optimizer.step()
+
+    return step
+
+
 def _optimizations(folder: Path) -> Iterator[Line]:
     """Yield the milliseconds of a step with and without each optimization."""
     runtime.keep_freed_memory()
-    batch, used = _batch(_samples(folder)), _used()
+    batch, used = _batch(_samples(folder), BATCH), _used()
     on_gpu = runtime.on_gpu(runtime.device())
     for optimization in OPTIMIZATIONS if on_gpu else CPU_OPTIMIZATIONS:
         with_it, without = (
@@ -337,8 +361,18 @@ def _optimizations(folder: Path) -> Iterator[Line]:
         )
 
 
-def _batch(samples: MaskedPhotographs) -> Any:
-    return samples.collate([samples[EpochSample(0, item)] for item in range(BATCH)])
+def larger_batch(folder: Path) -> Line:
+    """Compare the images per second of steps of two sizes."""
+    samples, sizes = _samples(folder), (LARGER_BATCH, BATCH)
+    larger, smaller = (_stepper(_batch(samples, size), _used()) for size in sizes)
+    seconds = side_by_side(larger, smaller, runs=5)
+    ours, theirs = (size / taken for size, taken in zip(sizes, seconds, strict=True))
+    job, peer = f"a Mask R-CNN step, batch {LARGER_BATCH}", f"batch {BATCH}"
+    return Line(job, "images/s", ours, peer, theirs)
+
+
+def _batch(samples: MaskedPhotographs, size: int) -> Any:
+    return samples.collate([samples[EpochSample(0, item)] for item in range(size)])
 
 
 def _used() -> set[str]:

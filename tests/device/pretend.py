@@ -270,6 +270,9 @@ class _Module(backend_registration._DummyBackendModule):
     def set_device(self, device):
         pass
 
+    def max_memory_reserved(self, device=None):
+        return 0
+
 
 @contextmanager
 def in_use():
