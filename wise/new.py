@@ -99,6 +99,9 @@ def new(
     try:
         _write_copy(unfinished, changes)
         unfinished.rename(directory)
+    except shutil.Error as error:  # it lists every file that could not be copied
+        _, _, reason = error.args[0][0]
+        raise InputError(f"{directory}: not copied: {reason}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     typer.echo(

@@ -58,6 +58,19 @@ def test_a_working_copy_is_whole_and_under_control(copy, photographs):
     assert (copy / ".dvc/config").is_file()
 
 
+def test_a_disk_that_is_full_of_the_first_files_is_a_short_line(photographs, tmp_path, monkeypatch):
+    def full(source, target, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(
+        InputError, match=r"/copy: not copied: .*No space left on device"
+    ) as refusal:
+        new(tmp_path / "copy", photographs, photographs / "tags.csv")
+    assert len(str(refusal.value)) < 500
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("step", ["_copy_code", "write_preset", "_initialize_repository"])
 def test_a_copy_that_fails_half_way_leaves_nothing(photographs, tmp_path, monkeypatch, step):
     module = importlib.import_module("wise.new")
