@@ -157,10 +157,10 @@ def test_pre_annotations_have_what_is_missed_and_how_draws_agree(project, tmp_pa
         (2, 2, 0.75),
     ]
     assert (out / "order.csv").read_text().splitlines()[1:] == [
-        "missed.jpg,0.0000,0",
-        "deep/one.png,0.7500,1",
-        "one.jpg,0.8750,2",
-        "nothing.jpg,1.0000,0",
+        '"missed.jpg",0.0,0',
+        '"deep/one.png",0.75,1',
+        '"one.jpg",0.875,2',
+        '"nothing.jpg",1.0,0',
     ]
 
 
