@@ -3,9 +3,10 @@
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ MAX_MEGAPIXELS = 80
 # Of a WebP it takes 16, so that the largest is smaller.
 _WEBP_FRACTION = 0.75
 _STRIP_PIXELS = 2**22
+
+Result = TypeVar("Result")
 
 # The limit is compared before anything is decoded: see `open_image`.
 Image.MAX_IMAGE_PIXELS = None
@@ -88,12 +91,26 @@ def _naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: broken image ({error})") from None
 
 
-def of_equal_size(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Give the indices of images of equal size: a list for each size."""
+def compute_by_size(
+    sizes: Sequence[tuple[int, ...]], compute: Callable[[list[int]], Iterable[Result]]
+) -> list[Result]:
+    """Compute a result for each image, those of equal size together.
+
+    Parameters
+    ----------
+    compute : gives the results of images of one size, from their indices.
+
+    Returns
+    -------
+    The results in the order of the sizes.
+    """
     of_size = defaultdict(list)
     for number, size in enumerate(sizes):
         of_size[size].append(number)
-    return list(of_size.values())
+    found: dict[int, Result] = {}
+    for numbers in of_size.values():
+        found |= zip(numbers, compute(numbers), strict=True)
+    return [found[number] for number in range(len(sizes))]
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

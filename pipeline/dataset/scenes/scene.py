@@ -106,7 +106,7 @@ def _draw_scene(rng: Generator, names: Sequence[str]) -> Scene:
     light = np.array([0, 1]) @ rotation(rng.uniform(-np.pi, np.pi))
     for _, look, sprite in stack:
         _cast_shadow(rng, canvas, sprite, light)
-        _lay(rng, canvas, sprite, look)
+        _lay(canvas, sprite, _paint(rng, sprite, look))
         _emboss(canvas, sprite, light)
     visible = np.bincount(labels.ravel())[1:]
     shares = [float(n) / sprite.area for n, (*_, sprite) in zip(visible, stack, strict=True)]
@@ -168,8 +168,7 @@ def _ground(rng: Generator, frame: tuple[int, int]) -> Array:
     for _ in range(rng.integers(0, 4)):
         size = max(frame) * rng.uniform(0.1, 0.6)
         scrap = _cut_out(rng, _scrap(rng), size, np.pi, frame)
-        paint = _coat(rng, _any_look(rng), scrap.at, PALE)
-        canvas[scrap.window] = _mix(canvas[scrap.window], paint, scrap.alpha)
+        _lay(canvas, scrap, _coat(rng, _any_look(rng), scrap.at, PALE))
     return canvas * (1 - rng.uniform(0, 0.25) * noise(rng, at)[..., None])
 
 
@@ -187,11 +186,15 @@ def _any_look(rng: Generator) -> Look:
     return Look(PATTERNS[rng.integers(len(PATTERNS))], (rng.random(),), tilt=0.7)
 
 
-def _lay(rng: Generator, canvas: Array, sprite: Sprite, look: Look) -> None:
-    """Paint a flat sprite on `canvas` (H, W, 3)."""
-    trim = _color(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.95))
-    paint = _mix(_coat(rng, look, sprite.at, BRIGHT), trim, 0.85 * sprite.trim)
+def _lay(canvas: Array, sprite: Sprite, paint: Array) -> None:
+    """Lay a flat sprite in `paint` (h, w, 3) on `canvas` (H, W, 3)."""
     canvas[sprite.window] = _mix(canvas[sprite.window], paint, sprite.alpha)
+
+
+def _paint(rng: Generator, sprite: Sprite, look: Look) -> Array:
+    """Return the paint (h, w, 3) of an object, whose trim has a color of its own."""
+    trim = _color(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.95))
+    return _mix(_coat(rng, look, sprite.at, BRIGHT), trim, 0.85 * sprite.trim)
 
 
 def _coat(rng: Generator, look: Look, at: Array, tones: Tones) -> Array:

@@ -1,6 +1,6 @@
 """Inference of a trained Mask R-CNN on photographs (He et al., section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from pipeline.artifacts.instances import Instances
 from pipeline.backbones.resizing import fit_size, to_size
 from pipeline.common import masks, runtime
-from pipeline.common.images import of_equal_size
+from pipeline.common.images import compute_by_size
 from pipeline.detectors.mask_rcnn.network import MaskRcnn, pad, padded_size
 
 MASK_THRESHOLD = 0.5
@@ -49,12 +49,13 @@ def predict_all(
         fit_size(image.shape[0], image.shape[1], architecture.min_size, architecture.max_size)
         for image in images
     ]
-    found: dict[int, tuple[Instances, NDArray[np.float32]]] = {}
-    for numbers in of_equal_size([padded_size(*size) for size in sizes]):
+
+    def compute(numbers: list[int]) -> Iterator[tuple[Instances, NDArray[np.float32]]]:
         resized = [to_size(images[number], sizes[number]) for number in numbers]
         for number, detected in zip(numbers, _detect(network, resized, flip), strict=True):
-            found[number] = _instances(detected, sizes[number], images[number].shape[:2])
-    return [found[number] for number in range(len(images))]
+            yield _instances(detected, sizes[number], images[number].shape[:2])
+
+    return compute_by_size([padded_size(*size) for size in sizes], compute)
 
 
 def _detect(network: MaskRcnn, resized: Sequence[Tensor], flip: bool) -> list[dict[str, Tensor]]:

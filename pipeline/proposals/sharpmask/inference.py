@@ -1,7 +1,7 @@
 """Object proposals of photographs by a trained SharpMask."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.artifacts.proposals import Proposals
 from pipeline.artifacts.weights import load_network
 from pipeline.common import masks, runtime
-from pipeline.common.images import of_equal_size, read_image
+from pipeline.common.images import compute_by_size, read_image
 from pipeline.common.masks import Rle
 from pipeline.common.parameters import Parameters
 from pipeline.proposals.sharpmask.network import (
@@ -126,14 +126,14 @@ def propose_all(
     -------
     For each image at most `count` non-empty masks at its size, by descending score.
     """
-    found: dict[int, Proposals] = {}
-    for numbers in of_equal_size([image.shape for image in images]):
+
+    def compute(numbers: list[int]) -> Iterator[Proposals]:
         some = [images[number] for number in numbers]
         scanned = [_scan(network, some, scale, parameters.flip) for scale in parameters.scales()]
-        for number, levels in zip(numbers, zip(*scanned, strict=True), strict=True):
-            size = images[number].shape[:2]
-            found[number] = _best_windows(network, levels, size, parameters, count)
-    return [found[number] for number in range(len(images))]
+        for levels in zip(*scanned, strict=True):
+            yield _best_windows(network, levels, some[0].shape[:2], parameters, count)
+
+    return compute_by_size([image.shape for image in images], compute)
 
 
 def _best_windows(
